@@ -18,6 +18,7 @@ use crate::{
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const FSYNC: u16 = 2;
+const FDSYNC: u16 = 3;
 
 const LOST: (Half, Option<Doubt>) = (Half::Lost, None);
 const DONE: (Half, Option<Doubt>) = (Half::Done, None);
@@ -393,6 +394,32 @@ fn what_was_unmapped_before_it_was_known_what_a_fault_was_about_is_remembered() 
     };
     assert_eq!(with(true), unsure(Doubt::Unmapped));
     assert_eq!(with(false), LOST);
+}
+
+#[test]
+fn one_sync_is_of_all_that_were_refused() {
+    let after = |opcode: u16| {
+        let mut trace = Trace::new();
+        let both = vec![at(1, FSYNC, 0), at(2, FDSYNC, 0)];
+        trace.call(Some(ERROR), EAGAIN, submit(both));
+        trace.looked();
+        trace.call(None, 1, submit(vec![at(3, opcode, 0)]));
+        end(trace)
+    };
+    assert_eq!(after(FSYNC), (Half::Retried, None));
+    assert_eq!(after(FDSYNC), unsure(Doubt::Fdatasync));
+}
+
+#[test]
+fn what_aio_reads_into_the_memory_of_a_write_is_the_next_one() {
+    let after = |place| {
+        let mut trace = refused(at(1, PWRITE, 512));
+        trace.call(None, 1, submit(vec![on(9, at(2, PREAD, place))]));
+        trace.tell(pwrite(3, 512, 512));
+        end(trace)
+    };
+    assert_eq!(after(512), unsure(Doubt::Refilled));
+    assert_eq!(after(65536), DONE);
 }
 
 #[test]

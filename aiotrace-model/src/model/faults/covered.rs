@@ -110,6 +110,23 @@ impl Faults {
         }
     }
 
+    /// A request was accepted: perhaps it reads something else into the memory of a write that is left.
+    pub(super) fn refilled(&mut self, attempt: &Attempt<'_>, request: &Request) {
+        if does(request) != Some(Does::Read) {
+            return;
+        }
+        for number in &self.owing {
+            let watched = self.watched.get_mut(number);
+            let may_be = |it: &&mut Watched| {
+                it.space == attempt.space && it.time <= attempt.entered && !it.written.is_empty()
+            };
+            let Some(watched) = watched.filter(may_be) else { continue };
+            if watched.kind.owed().iter().any(|it| it.1.is_refilled_by(request)) {
+                watched.since.goes_on(Doubt::Refilled);
+            }
+        }
+    }
+
     /// What is left that this request may overlap.
     fn over(&self, space: SpaceId, request: &Request) -> Vec<(u64, u32)> {
         let is_write = match does(request) {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aiotrace_common::synchronous::Does;
+
 use super::{
     Faults, NO_REQUEST,
     attempt::Attempt,
@@ -13,7 +15,7 @@ use crate::{
     event::{Args, Handle, IoEvent, Iocb, SpaceId, Syscall},
     model::{
         Doubt, Subject,
-        owed::{Owed, Place},
+        owed::{Owed, Place, does},
         requests::Request,
         verdict::{Cause, Half},
     },
@@ -144,15 +146,17 @@ impl Faults {
             };
             // The same of this one.
             let mut certain = None;
-            // Of equal ones each time another one: those last that may have been submitted again.
-            let mut wanting: BTreeMap<u64, (bool, u32)> = BTreeMap::new();
+            // Of equal ones each time another one: those last that may have been submitted again. (One sync does all.)
+            let is_sync = does(&request) == Some(Does::Sync);
+            let mut wanting: BTreeMap<(u64, Option<u32>), (bool, u32)> = BTreeMap::new();
             for (number, place) in self.wanting_this(attempt, place) {
                 let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
                 let it = (owed.is_some_and(|it| it.why().is_some()), place);
-                let first = wanting.entry(number).or_insert(it);
+                let one = (number, is_sync.then_some(place));
+                let first = wanting.entry(one).or_insert(it);
                 *first = it.min(*first);
             }
-            for (number, (_, place)) in wanting {
+            for ((number, _), (_, place)) in wanting {
                 if self.is_of_another(number, place, ctx) {
                     continue;
                 }
@@ -174,6 +178,7 @@ impl Faults {
             if index >= accepted {
                 origin = origin.zip(certain).map(|(one, other)| one.max(other));
             } else {
+                self.refilled(attempt, &request);
                 if certain.is_none() {
                     self.uses(attempt.space, place, &twins);
                 }

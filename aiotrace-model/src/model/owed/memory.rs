@@ -52,4 +52,11 @@ impl Owed {
             read.each(call.ret.max(0) as u64).any(|range| own.overlap(range))
         })
     }
+
+    /// The same of a request that reads.
+    pub fn is_refilled_by(&self, read: &Request) -> bool {
+        let own = self.request.memory().filter(|_| self.request.is_write());
+        let both = own.zip(read.memory());
+        both.is_some_and(|(own, read)| read.each(u64::MAX).any(|range| own.overlap(range)))
+    }
 }
