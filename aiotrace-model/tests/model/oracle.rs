@@ -7,17 +7,36 @@
 //!                                              `---> Model -> verdicts, findings -> Judge <- Truth
 //! ```
 
+mod completions;
+mod deals;
+mod doubts;
+mod ends;
+mod fate;
 mod judge;
+mod looks;
 mod plan;
 mod play;
+mod synchronous;
 mod truth;
+mod works;
+mod world;
+
+use std::cell::Cell;
 
 use aiotrace_model::model::{Doubt, Half, Verdict};
-use plan::{Deal, End, Iocbs, Made, Plan, Step, dropped_log, plan};
+use plan::{Around, By, Deal, End, Iocbs, Looks, Made, Plan, Step, busy_plan, dropped_log, plan};
 use play::Player;
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestRunner},
+};
 
 use crate::config;
+
+/// Number of busy plays.
+const CASES: u64 = crate::CASES as u64 * 25;
+/// Seeds of plays that found something.
+const KEPT: [u64; 0] = [];
 
 /// Runs a plan, judges the verdicts, and returns the last verdict on each fault.
 fn play(plan: &Plan) -> Vec<Verdict> {
@@ -56,19 +75,105 @@ proptest! {
     }
 }
 
+/// Plays one plan for each seed.
+fn plays(
+    seeds: impl Iterator<Item = u64>,
+    plans: impl Strategy<Value = Plan>,
+    test: impl Fn(&Plan),
+) {
+    for seed in seeds {
+        let rng_seed = RngSeed::Fixed(seed);
+        let config = ProptestConfig { cases: 1, rng_seed, ..config() };
+        let played = TestRunner::new(config).run(&plans, |plan| {
+            test(&plan);
+            Ok(())
+        });
+        played.unwrap_or_else(|it| panic!("seed {seed}: {it}"));
+    }
+}
+
+/// What is left is done in all the ways that there are, while other things happen, and the model hears of them late: what it
+/// tells for sure is the truth.
+#[test]
+fn what_is_sure_is_true_whatever_happens_meanwhile() {
+    let first = match config().rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => 0,
+    };
+    let seeds = (0..CASES).map(|it| (first << 20) + it);
+    plays(KEPT.into_iter().chain(seeds), busy_plan(), |plan| drop(play(plan)));
+}
+
+/// How many of the verdicts on such plays are sure, in percent.
+fn sure(plans: impl Strategy<Value = Plan>) -> u64 {
+    let (sure, all) = (Cell::new(0), Cell::new(0));
+    plays(0..200, plans, |plan| {
+        let verdicts = play(plan);
+        let unsure = verdicts.iter().filter(|it| it.half == Half::Unsure).count() as u64;
+        all.set(all.get() + verdicts.len() as u64);
+        sure.set(sure.get() + verdicts.len() as u64 - unsure);
+    });
+    sure.get() * 100 / all.get()
+}
+
+/// A model that is never sure is never wrong either.
+#[test]
+fn where_nothing_else_happens_verdicts_are_sure() {
+    let dealt = |deals: Vec<Deal>| {
+        let plans = busy_plan();
+        sure(plans.prop_map(move |plan| clean(plan, deals.clone())))
+    };
+    let shares = [
+        dealt(vec![Deal::Drop]),
+        dealt(vec![Deal::AtOnce]),
+        dealt(vec![Deal::OneByOne]),
+        dealt(vec![Deal::Synchronously { pieces: 3 }]),
+        dealt((0..5).map(|which| Deal::Through { which, by: By::Calls, pieces: 3 }).collect()),
+    ];
+    assert!(shares.iter().all(|it| *it >= 80), "{shares:?}");
+}
+
+/// The same plan, if all looks came in time, and nothing else happened.
+fn clean(plan: Plan, deals: Vec<Deal>) -> Plan {
+    let is_clean = |it: &Step| {
+        let by_hand = matches!(it, Step::Reap { from_ring: true, .. });
+        !by_hand && !matches!(it, Step::Meanwhile(_))
+    };
+    let once = |step: Step| match step {
+        Step::Submit { opcodes, inline, bad, .. } => {
+            Step::Submit { opcodes, inline, bad, again: None }
+        }
+        step => step,
+    };
+    let steps = plan.steps.into_iter().filter(is_clean).map(once).collect();
+    Plan {
+        watches: true,
+        looks: Looks::IN_TIME,
+        around: Around::default(),
+        before: Vec::new(),
+        after: Vec::new(),
+        steps,
+        deals,
+        ..plan
+    }
+}
+
 /// Fifty writes, one after the other, with one iocb; the tenth io_submit fails.
 fn fifty_writes(exact: bool, dealt: Deal) -> Plan {
     let write = Step::Submit { opcodes: vec![1], inline: !exact, bad: false, again: None };
     Plan {
         exact,
         watches: true,
-        looks: true,
+        looks: Looks::IN_TIME,
+        around: Around::default(),
         iocbs: Iocbs::Stack,
         steps: vec![write; 50],
         submits: vec![(9, Made::Error)],
         completions: Vec::new(),
         getevents: Vec::new(),
         deals: vec![dealt],
+        before: Vec::new(),
+        after: Vec::new(),
         losses: Vec::new(),
         end: End::Exit(0),
         destroys: true,

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use aiotrace_model::{
     event::ExitStatus,
-    model::{Doubt, Finding, Going, Half, Name, Outcome, Severity, Verdict, verdict::Cause},
+    model::{Finding, Going, Half, Name, Outcome, Severity, Verdict, verdict::Cause},
 };
 
 use super::{
-    plan::{Deal, End, Plan, Step},
-    play::Player,
-    truth::{Fate, Fault, Short, Truth},
+    doubts::{has_doubtful, has_vectors},
+    fate::Fate,
+    plan::{End, Step},
+    play::{OTHER, Player},
+    truth::{Fault, Short, Truth},
 };
 
 /// Judges everything, and returns the last verdict on each fault, in the order of the faults.
@@ -42,32 +44,31 @@ pub fn judge(player: Player<'_>) -> Vec<Verdict> {
     last.into_values().collect()
 }
 
-struct Case<'a> {
-    player: &'a Player<'a>,
-    fault: &'a Fault,
-    verdict: &'a Verdict,
+pub struct Case<'a> {
+    pub player: &'a Player<'a>,
+    pub fault: &'a Fault,
+    pub verdict: &'a Verdict,
 }
 
 impl Case<'_> {
-    fn truth(&self) -> &Truth {
+    pub fn truth(&self) -> &Truth {
         &self.player.truth
     }
 
     /// Whether a record was lost before the verdict.
-    fn is_lossy(&self) -> bool {
+    pub fn is_lossy(&self) -> bool {
         self.player.lost_since.is_some()
     }
 
-    fn is_of_completion(&self) -> bool {
+    pub fn is_of_completion(&self) -> bool {
         self.fault.cause == Cause::Completion
     }
 
-    fn fates(&self) -> Vec<Fate> {
+    pub fn fates(&self) -> Vec<Fate> {
         let is_it = |it: &&(u64, Verdict)| it.1.time == self.fault.time && it.1.half != Half::Open;
         let verdict = self.player.verdicts.iter().find(is_it).map_or(u64::MAX, |it| it.0);
-        let fate = |it: &(usize, u64)| {
-            self.truth().fate(it.0, self.fault.time, verdict, self.is_of_completion())
-        };
+        let is_its = self.is_of_completion();
+        let fate = |it: &(usize, u64)| self.truth().fate(self.fault, it.0, verdict, is_its);
         self.fault.jobs.iter().map(fate).collect()
     }
 
@@ -82,7 +83,7 @@ impl Case<'_> {
     }
 
     #[track_caller]
-    fn wrong(&self, what: &str) -> ! {
+    pub fn wrong(&self, what: &str) -> ! {
         let deeds: Vec<_> =
             self.fault.jobs.iter().map(|it| (self.truth().works[it.0], it)).collect();
         panic!(
@@ -95,7 +96,7 @@ impl Case<'_> {
     }
 
     #[track_caller]
-    fn check(&self, is_so: bool, what: &str) {
+    pub fn check(&self, is_so: bool, what: &str) {
         if !is_so {
             self.wrong(what);
         }
@@ -142,17 +143,20 @@ impl Case<'_> {
         }
         let count = |is: fn(&Fate) -> bool| fates.iter().filter(|it| is(it)).count() as u64;
         let never = count(|it| *it == Fate::Never);
+        let perhaps = count(|it| *it == Fate::Perhaps);
         let done = count(|it| *it == Fate::Done);
         let again = count(|it| matches!(it, Fate::Again { .. } | Fate::Next));
         let is_poll = self.is_of_completion() && self.truth().is_poll(self.fault.jobs[0].0);
-        let is_clear = !self.is_lossy() && self.player.plan.watches;
+        let is_clear = !self.is_lossy() && self.player.plan.watches && !self.player.plan.is_busy();
         match verdict.half {
             Half::Retried => {
                 // A failed completion counts as retried, too, if the retry was refused: "never succeeded".
                 let is_in_vain = self.is_of_completion() && !verdict.succeeded;
                 self.check(never == 0 || is_in_vain, "not all was done");
+                self.check(perhaps == 0 || self.is_lossy(), "perhaps not all was done");
                 let is_tried = |it: &(usize, u64)| self.truth().is_tried(it.0, self.fault.time);
-                self.check(self.fault.jobs.iter().any(is_tried), "nothing was submitted again");
+                let is_again = again > 0 || self.fault.jobs.iter().any(is_tried);
+                self.check(is_again, "nothing was submitted again");
                 self.judge_retry();
                 if verdict.succeeded {
                     let is_done = |it: &Fate| matches!(it, Fate::Again { is_done: false });
@@ -173,9 +177,15 @@ impl Case<'_> {
                 // For some requests the model may not know it.
                 let is_known =
                     is_clear && !has_doubtful(self.player.plan) && !has_vectors(self.player.plan);
+                let in_part =
+                    |it: &(usize, u64)| self.truth().is_synced_in_part(it.0, self.fault.time);
+                let is_known = is_known && !self.fault.jobs.iter().any(in_part);
                 self.check(verdict.lost == never || !is_known, "more were lost");
                 self.check(self.player.plan.watches, "synchronous calls were not watched");
-                self.check(self.player.plan.looks, "nobody has looked what else may have done it");
+                self.check(
+                    self.player.plan.looks.come,
+                    "nobody has looked what else may have done it",
+                );
                 self.check(verdict.going != Some(Going::Exec), "the next program may do it");
             }
             Half::Leaked => self.wrong("no context was lost"),
@@ -210,78 +220,6 @@ impl Case<'_> {
         }
     }
 
-    /// Whether the program did something else before it tried one of the requests again.
-    fn did_other(&self) -> bool {
-        let (fault, truth) = (self.fault, self.truth());
-        // Of a program that reaps from the ring it is not known since when it could try again.
-        if self.is_of_completion() && self.player.plan.steps.iter().any(is_by_hand) {
-            return true;
-        }
-        fault.jobs.iter().any(|(job, _)| {
-            let next = truth.next_try(*job, fault.time);
-            let tries = truth.tries(*job, fault.time);
-            next.is_some_and(|it| truth.does_other(fault, (fault.time, it), false)) || tries > 1
-        })
-    }
-
-    /// Whether one of the requests came again that late.
-    fn came_late(&self) -> bool {
-        let next = |it: &(usize, u64)| self.truth().next_try(it.0, self.fault.time);
-        let late = self.fault.time + 1_000_000_000;
-        let done = |it: &(usize, u64)| self.truth().is_done_after(it.0, late);
-        self.fault.jobs.iter().filter_map(next).any(|it| it > late)
-            || self.fault.jobs.iter().any(done)
-    }
-
-    /// Whether a request was accepted between a fault and the next io_getevents.
-    fn submitted_before_next_call(&self) -> bool {
-        let next = self.fault.next_call.unwrap_or(0);
-        self.truth().is_given_within(self.fault.time, next)
-    }
-
-    /// Why it is unsure.
-    fn judge_doubt(&self) {
-        let plan = self.player.plan;
-        let has = |is: fn(&Deal) -> bool| plan.deals.iter().any(is);
-        let is_so = match self.verdict.doubt {
-            None => false,
-            Some(Doubt::NotWatched) => !plan.watches,
-            Some(Doubt::Submitted) if !self.fault.jobs.is_empty() => {
-                self.did_other() || self.is_lossy()
-            }
-            Some(Doubt::Submitted) => self.submitted_before_next_call() || self.is_lossy(),
-            Some(Doubt::Late) if !self.fault.jobs.is_empty() => self.came_late() || self.is_lossy(),
-            // How many are to be reaped is different from call to call.
-            Some(Doubt::OtherArguments) => self.fault.next_call.is_some(),
-            Some(Doubt::Late) => {
-                let next = self.fault.next_call.unwrap_or(0);
-                next > self.fault.time + 1_000_000_000 || self.is_lossy()
-            }
-            Some(Doubt::Lost | Doubt::Unread) => self.is_lossy(),
-            Some(Doubt::UnknownPlace) => has(|it| matches!(it, Deal::Somewhere)),
-            // Of vectors only the first offset is known.
-            Some(Doubt::UnknownLength) => has_doubtful(plan) || has_vectors(plan),
-            Some(Doubt::Fdatasync) => {
-                let truth = self.truth();
-                self.fault.jobs.iter().any(|it| truth.is_synced_in_part(it.0, self.fault.time))
-            }
-            // Each descriptor has ranges of its own; only a sync is about more.
-            Some(Doubt::OtherDescriptor) => has_doubtful(plan),
-            // (A lost io_getevents looks the same.)
-            Some(Doubt::InRing) => plan.steps.iter().any(is_by_hand) || self.is_lossy(),
-            Some(Doubt::Unlooked) => !plan.looks,
-            Some(Doubt::Mapped | Doubt::Unseen) => has(|it| matches!(it, Deal::Map)),
-            Some(Doubt::OtherBuffer) => has(|it| matches!(it, Deal::OtherMemory)),
-            Some(Doubt::Exec) => self.verdict.going == Some(Going::Exec),
-            Some(Doubt::Unreaped) => self.fault.jobs.is_empty() && self.player.left,
-            // The programs use an offset of a file more than once. (A request at a new offset is certainly a retry:
-            // see the tests of single programs.)
-            Some(Doubt::Used) => true,
-            Some(_) => false,
-        };
-        self.check(is_so, "no reason to be unsure");
-    }
-
     fn judge_going(&self) {
         let Some(going) = self.verdict.going else {
             return self.check(self.verdict.next_fault, "how it went on");
@@ -311,42 +249,20 @@ impl Case<'_> {
     }
 }
 
-/// It reaps from the ring.
-fn is_by_hand(step: &Step) -> bool {
-    matches!(step, Step::Reap { from_ring: true, .. })
-}
-
-/// Synchronous calls of which it cannot be seen what they did: those at a place that is not told, and pieces of vectors.
-fn has_doubtful(plan: &Plan) -> bool {
-    let is_doubtful = |it: &Deal| {
-        matches!(
-            it,
-            Deal::Somewhere
-                | Deal::Synchronously { .. }
-                | Deal::Halfway
-                | Deal::Map
-                | Deal::OtherMemory
-        )
-    };
-    plan.deals.iter().any(is_doubtful)
-}
-
-/// Whether the plan has vectored requests: while one is in flight, what it does beyond its offset is unknown.
-fn has_vectors(plan: &Plan) -> bool {
-    let is_one = |it: &Step| matches!(it, Step::Submit { opcodes, .. } if opcodes.contains(&8));
-    plan.steps.iter().any(is_one)
-}
-
 /// Judges a finding: an error, or a warning that blames the program for what a fault did.
 fn judge_finding(player: &Player<'_>, it: &Finding) {
     let is_lossy = player.lost_since.is_some();
     let has_refusals =
         player.plan.steps.iter().any(|it| matches!(it, Step::Submit { bad: true, .. }));
+    if it.pid == OTHER {
+        return;
+    }
     let is_allowed = match it.name {
         // These have a judge of their own.
         Name::ShortSubmitDropped => true,
         Name::DiscardedRequests => !player.plan.destroys || player.end.is_some() || is_lossy,
         Name::SubmitEagain | Name::InlineCompletion | Name::ReleasedAtExit => true,
+        Name::ShortIo if player.plan.around.ends => it.severity < Severity::Warning,
         Name::FailedCompletion | Name::DirectIoMisaligned | Name::ShortIo => false,
         _ => has_refusals || it.severity < Severity::Warning,
     };
@@ -357,13 +273,13 @@ fn judge_finding(player: &Player<'_>, it: &Finding) {
 /// Judges the rest of the kernel's own short io_submits: each that was dropped is an error, and nothing else is.
 fn judge_shorts(player: &Player<'_>) {
     let (plan, truth) = (player.plan, &player.truth);
-    let is_clear = plan.watches && plan.looks && player.lost_since.is_none();
+    let is_clear = plan.watches && plan.looks.come && player.lost_since.is_none();
     // Synchronous calls are watched for five seconds, and after that for an unknown time.
     let dropped = |watched: u64| {
         let is_dropped = |short: &&Short| {
             short.jobs.iter().any(|job| {
                 let until = short.time.saturating_add(watched);
-                let fate = truth.fate(*job, short.time, until, false);
+                let fate = truth.fate_after(*job, (short.time, until), false, 0);
                 fate == Fate::Never && !truth.is_tried(*job, short.time)
             })
         };
@@ -379,7 +295,7 @@ fn judge_shorts(player: &Player<'_>) {
     );
     assert!(errors == 0 || perhaps > 0, "nothing was dropped: {:?}", of().collect::<Vec<_>>());
     let ends = matches!(player.end, Some(End::Exit(_)));
-    if is_clear && dropped > 0 && ends && !has_doubtful(plan) {
+    if is_clear && dropped > 0 && ends && !has_doubtful(plan) && !plan.is_busy() {
         assert!(of().count() > 0, "{dropped} were dropped: {:?}", truth.shorts);
     }
 }

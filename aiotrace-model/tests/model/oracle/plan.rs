@@ -1,6 +1,8 @@
 //! What a program does, and which faults it gets.
 
-use proptest::{collection::vec, option, prelude::*};
+mod random;
+
+pub use self::random::{busy_plan, dropped_log, plan};
 
 /// Where a program has its iocbs.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,8 @@ pub enum Step {
     Wait(u8),
     /// A log writes its header, which is always at the same place, and a record, which is at a new one.
     Log(Log),
+    /// Something happens that is about no request.
+    Meanwhile(Meanwhile),
 }
 
 /// How a log writes a record.
@@ -70,12 +74,106 @@ pub enum Deal {
     Map,
     /// It moves other data from or to the same place, with a synchronous call, and forgets the request.
     OtherMemory,
+    /// It does the request in pieces through this one of its other descriptors. The first ones are of the same file, if there
+    /// are any.
+    Through { which: u8, by: By, pieces: u8 },
+    /// The other traced process does it, which opens the file for that.
+    ByOther(Others),
+    /// It is done without a call that is seen, if there is a way: by a mapping that was there before, or by a process that
+    /// is not traced. The mapping is gone after that, or not.
+    Silently { unmaps: bool },
+    /// Another thread does it with a synchronous call, which began before or after the failure.
+    InThread { before: bool },
     /// It exits with this status, after this many milliseconds.
     Exit { status: u8, after: u16 },
     /// It aborts.
     Abort,
     /// It does nothing any more.
     Hang,
+}
+
+/// By what the pieces of a request are done.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    Calls,
+    Aio,
+    /// One by AIO, the next one by a call, and so on.
+    Both,
+}
+
+/// What the other traced process does to a file.
+#[derive(Clone, Copy, Debug)]
+pub enum Others {
+    /// It reads, writes or syncs it with a synchronous call.
+    Calls,
+    /// It does so by AIO.
+    Submits,
+    /// It copies something into it.
+    Copies,
+    /// It maps it, and stores something there.
+    Maps,
+}
+
+/// What happens besides the requests. The descriptor 0 is that of what failed, 1 the other one that was used last.
+#[derive(Clone, Copy, Debug)]
+pub enum Meanwhile {
+    /// A descriptor is closed or replaced, and its number leads to that file from then on: 4 is that of the other descriptor, 5
+    /// that of the own one.
+    Reopen { which: u8, file: u8, how: Reopen },
+    /// O_APPEND is set.
+    Append { which: u8 },
+    /// Other data are put into the memory of what failed.
+    Refill(Refill),
+    /// The other traced process does something, at the place of what failed or elsewhere.
+    Other { does: Others, here: bool },
+    /// The file of a descriptor is mapped.
+    Map { which: u8, stores: bool },
+    /// All mappings are gone.
+    Unmap,
+}
+
+/// How a number gets another file.
+#[derive(Clone, Copy, Debug)]
+pub enum Reopen {
+    Close,
+    Dup2,
+    CloseRange,
+}
+
+/// How data get into memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Refill {
+    Reads,
+    Receives,
+    Submits,
+}
+
+/// When the model's questions are answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Looks {
+    /// They are, while the process lives.
+    pub come: bool,
+    /// After so many further events.
+    pub after: u8,
+    /// The answer is there so many events after the look, and the model hears nothing until then.
+    pub lasts: u8,
+    /// All that happens reaches the model so many events later.
+    pub lag: u8,
+}
+
+/// What there is besides the program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around {
+    /// A process that is not traced has this file open for writing.
+    pub untraced: Option<u8>,
+    /// The program has mapped this file before the trace, and what is stored there goes to the file, or not.
+    pub mapped: Option<(u8, bool)>,
+    /// Another process is traced.
+    pub other: bool,
+    /// Each read is of a file of its own, and may end with that.
+    pub ends: bool,
+    /// The source does not know when synchronous calls were entered.
+    pub late: bool,
 }
 
 /// What a fault rule does to a call or a completion.
@@ -103,8 +201,8 @@ pub struct Plan {
     pub exact: bool,
     /// The source reports synchronous calls while the model wants them.
     pub watches: bool,
-    /// The process can be looked at in time.
-    pub looks: bool,
+    pub looks: Looks,
+    pub around: Around,
     pub iocbs: Iocbs,
     pub steps: Vec<Step>,
     /// Which io_submit calls get a fault, from 0.
@@ -115,6 +213,10 @@ pub struct Plan {
     pub getevents: Vec<u8>,
     /// What the program does about failures, in turn.
     pub deals: Vec<Deal>,
+    /// What happens before it does so, in turn.
+    pub before: Vec<Option<Meanwhile>>,
+    /// What happens after that, in turn.
+    pub after: Vec<Option<Meanwhile>>,
     /// Which records are lost, from 0.
     pub losses: Vec<u8>,
     pub end: End,
@@ -122,122 +224,37 @@ pub struct Plan {
     pub destroys: bool,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let opcode =
-        prop_oneof![4 => Just(1u16), 3 => Just(0), 1 => Just(2), 1 => Just(3), 1 => Just(8)];
-    let batch = (vec(opcode, 1..5), any::<bool>(), prop::bool::weighted(0.1));
-    let again = option::weighted(0.1, any::<u8>());
-    prop_oneof![
-        6 => (batch, again).prop_map(|((opcodes, inline, bad), again)| {
-            Step::Submit { opcodes, inline, bad, again }
-        }),
-        3 => any::<u8>().prop_map(Step::Complete),
-        3 => (0u8..6, prop::bool::weighted(0.3))
-            .prop_map(|(most, from_ring)| Step::Reap { most, from_ring }),
-        1 => (1u8..8).prop_map(Step::Wait),
-    ]
+impl Looks {
+    /// Each answer is there at once.
+    pub const IN_TIME: Self = Self { come: true, after: 0, lasts: 0, lag: 0 };
+
+    /// Whether an answer may come after something that happened in between.
+    pub fn are_late(self) -> bool {
+        self.after > 0 || self.lasts > 0 || self.lag > 0
+    }
 }
 
-fn deal() -> impl Strategy<Value = Deal> {
-    prop_oneof![
-        3 => Just(Deal::AtOnce),
-        2 => Just(Deal::OneByOne),
-        3 => (0u8..6).prop_map(|after| Deal::Elsewhere { after }),
-        4 => Just(Deal::Drop),
-        3 => (1u8..4).prop_map(|pieces| Deal::Synchronously { pieces }),
-        1 => Just(Deal::Halfway),
-        1 => Just(Deal::Somewhere),
-        1 => Just(Deal::Map),
-        1 => Just(Deal::OtherMemory),
-        1 => (0u8..3, 0u16..8000).prop_map(|(status, after)| Deal::Exit { status, after }),
-        1 => Just(Deal::Abort),
-        1 => Just(Deal::Hang),
-    ]
-}
-
-fn end() -> impl Strategy<Value = End> {
-    prop_oneof![
-        4 => Just(End::Exit(0)),
-        2 => Just(End::Exit(1)),
-        1 => Just(End::Signal(6)),
-        1 => Just(End::Signal(9)),
-        1 => Just(End::Exec),
-        2 => Just(End::Stays),
-    ]
-}
-
-/// A program that writes a log, and drops whatever is refused or fails. Its last records meet no fault.
-pub fn dropped_log() -> impl Strategy<Value = Plan> {
-    let log = prop_oneof![
-        Just(Log::HeaderFirst),
-        Just(Log::RecordFirst),
-        Just(Log::Together),
-        Just(Log::Synced)
-    ];
-    let step =
-        prop_oneof![5 => log.clone().prop_map(Step::Log), 1 => (1u8..8).prop_map(Step::Wait)];
-    let made = prop_oneof![2 => Just(Made::Error), 1 => Just(Made::Short)];
-    let last = vec(log.prop_map(Step::Log), 3);
-    let faults = (vec((0u8..10, made.clone()), 0..4), vec((0u8..10, made), 0..4));
-    (any::<bool>(), vec(step, 1..10), last, faults, end()).prop_map(
-        |(exact, mut steps, last, (mut submits, completions), end)| {
-            let calls = |step: &Step| match step {
-                Step::Log(Log::HeaderFirst | Log::RecordFirst) => 2,
-                Step::Log(Log::Together) => 1,
-                Step::Log(Log::Synced) => 4,
-                _ => 0,
-            };
-            let count: u8 = steps.iter().map(calls).sum();
-            submits.retain(|it| it.0 < count);
-            steps.extend(last);
-            Plan {
-                exact,
-                watches: true,
-                looks: true,
-                iocbs: Iocbs::Stack,
-                steps,
-                submits,
-                completions,
-                getevents: Vec::new(),
-                deals: vec![Deal::Drop],
-                losses: Vec::new(),
-                end,
-                destroys: true,
-            }
-        },
-    )
-}
-
-pub fn plan() -> impl Strategy<Value = Plan> {
-    let iocbs = prop_oneof![Just(Iocbs::Own), (4u8..9).prop_map(Iocbs::Pool), Just(Iocbs::Stack),];
-    let made = prop_oneof![2 => Just(Made::Error), 1 => Just(Made::Short)];
-    let faults =
-        (vec((0u8..20, made.clone()), 0..4), vec((0u8..30, made), 0..4), vec(0u8..20, 0..2));
-    let looks = prop::bool::weighted(0.9);
-    let ends = (end(), any::<bool>(), vec(any::<u8>(), 0..4), looks);
-    (any::<bool>(), iocbs, vec(step(), 4..40), faults, vec(deal(), 1..6), ends).prop_map(
-        |(
-            exact,
-            iocbs,
-            steps,
-            (submits, completions, getevents),
-            deals,
-            (end, destroys, losses, looks),
-        )| {
-            Plan {
-                exact,
-                watches: true,
-                looks,
-                iocbs,
-                steps,
-                submits,
-                completions,
-                getevents,
-                deals,
-                losses,
-                end,
-                destroys,
-            }
-        },
-    )
+impl Plan {
+    /// Whether anything is done besides the requests and what is left of them, or seen late.
+    pub fn is_busy(&self) -> bool {
+        let is_new = |it: &Deal| {
+            matches!(
+                it,
+                Deal::Through { .. }
+                    | Deal::ByOther(_)
+                    | Deal::Silently { .. }
+                    | Deal::InThread { .. }
+            )
+        };
+        let Around { untraced, mapped, other, ends, late } = self.around;
+        self.before.iter().chain(&self.after).any(Option::is_some)
+            || self.steps.iter().any(|it| matches!(it, Step::Meanwhile(_)))
+            || self.deals.iter().any(is_new)
+            || self.looks.are_late()
+            || untraced.is_some()
+            || mapped.is_some()
+            || other
+            || ends
+            || late
+    }
 }

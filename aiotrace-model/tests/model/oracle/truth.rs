@@ -1,17 +1,52 @@
 //! What became of each request. A request is known by what it does, not by the address of its iocb.
 
+use std::collections::BTreeMap;
+
 use aiotrace_model::model::verdict::Cause;
+
+use super::fate::{Act, Does};
 
 const FSYNC: u16 = 2;
 const FDSYNC: u16 = 3;
 
 /// What a request does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     pub opcode: u16,
     pub fd: u32,
     pub offset: i64,
     pub nbytes: u64,
+    /// The file that the descriptor led to.
+    pub file: u32,
+    /// It went to the end of the file, because of O_APPEND.
+    pub append: bool,
+    /// Which data its memory had.
+    pub data: u32,
+}
+
+impl Work {
+    /// What another request would do that looks the same.
+    pub fn place(&self) -> (u16, u32, i64, u64) {
+        (self.opcode, self.fd, self.offset, self.nbytes)
+    }
+
+    pub fn is_write(&self) -> bool {
+        matches!(self.opcode, 1 | 8)
+    }
+
+    /// Up to where in the file it goes. (Two vectors make a page together.)
+    pub fn end(&self) -> i64 {
+        self.offset + if self.opcode == 8 { super::play::PAGE } else { self.nbytes as i64 }
+    }
+
+    pub fn does(&self) -> Does {
+        match self.opcode {
+            FSYNC => Does::Sync,
+            FDSYNC => Does::SyncData,
+            1 | 8 => Does::Write,
+            _ => Does::Read,
+        }
+    }
 }
 
 /// The number of a work.
@@ -30,25 +65,6 @@ pub enum Deed {
     Completed(i64),
     /// It completed, and the program gets the result of that fault.
     Changed(Number),
-    /// A synchronous call did all of it.
-    Done,
-    /// A synchronous call may have done it: nobody can see that.
-    Perhaps,
-}
-
-/// What became of a work after a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It was submitted again and accepted; for a failed completion: `is_done` if it completed without an error.
-    Again { is_done: bool },
-    /// It was submitted again, and got the next fault.
-    Next,
-    /// Synchronous calls did it.
-    Done,
-    /// Synchronous calls may have done it.
-    Perhaps,
-    /// None of these.
-    Never,
 }
 
 /// A fault that was made, and reported.
@@ -92,7 +108,11 @@ pub struct Short {
 pub struct Truth {
     pub works: Vec<Work>,
     /// For each work, what happened to it, and when.
-    deeds: Vec<Vec<(u64, Deed)>>,
+    pub(super) deeds: Vec<Vec<(u64, Deed)>>,
+    /// What was done to files.
+    pub acts: Vec<Act>,
+    /// Files that end there.
+    pub sizes: BTreeMap<u32, u64>,
     pub faults: Vec<Fault>,
     pub shorts: Vec<Short>,
     /// When the last call returned.
@@ -111,38 +131,17 @@ impl Truth {
 
     pub fn happens(&mut self, time: u64, job: Job, deed: Deed) {
         self.deeds[job].push((time, deed));
-        let Work { opcode, fd, .. } = self.works[job];
+        let work = self.works[job];
         // Who has an fsync made has the data synced, too.
-        for (work, deeds) in self.works.iter().zip(&mut self.deeds) {
-            if opcode == FSYNC && (work.opcode, work.fd) == (FDSYNC, fd) {
+        for (other, deeds) in self.works.iter().zip(&mut self.deeds) {
+            let is_same = (other.opcode, other.fd, other.file) == (FDSYNC, work.fd, work.file);
+            if work.opcode == FSYNC && is_same {
                 deeds.push((time, deed));
             }
         }
-    }
-
-    /// What became of a work after this time; synchronous calls count up to the verdict, because they are not watched
-    /// any longer.
-    pub fn fate(&self, job: Job, after: u64, verdict: u64, of_completion: bool) -> Fate {
-        let is_seen = |(time, deed): &&(u64, Deed)| {
-            *time > after && (*time <= verdict || !matches!(deed, Deed::Done | Deed::Perhaps))
-        };
-        let mut later = self.deeds[job].iter().filter(is_seen).map(|it| it.1);
-        let mut fate = Fate::Never;
-        while let Some(deed) = later.next() {
-            match deed {
-                Deed::Refused(Some(_)) => return Fate::Next,
-                Deed::Accepted => {
-                    let is_done = !of_completion
-                        || later.any(|it| matches!(it, Deed::Completed(res) if res >= 0));
-                    return Fate::Again { is_done };
-                }
-                Deed::Done => return Fate::Done,
-                Deed::Perhaps => fate = Fate::Perhaps,
-                // These are completions of what was submitted before.
-                Deed::Refused(None) | Deed::Changed(_) | Deed::Completed(_) => (),
-            }
+        if matches!(deed, Deed::Accepted | Deed::Refused(Some(_))) {
+            self.acts.push(Act::of(time, job, work, deed == Deed::Accepted));
         }
-        fate
     }
 
     /// The program has the completion of this iocb, which met a fault.
@@ -162,32 +161,51 @@ impl Truth {
         self.deeds[job].iter().find(is_try).map(|it| it.0)
     }
 
+    /// Whether one is a sync of the data of a file, and the other one of all of it.
+    fn is_lesser(&self, one: Job, other: Job) -> bool {
+        let of = |job: Job| (self.works[job].fd, self.works[job].file);
+        let opcodes = (self.works[one].opcode, self.works[other].opcode);
+        opcodes == (FDSYNC, FSYNC) && of(one) == of(other)
+    }
+
+    /// Whether a sync of data is told of because all of the file was to be synced.
+    fn is_echo(&self, job: Job, deed: &(u64, Deed)) -> bool {
+        let Work { opcode, fd, file, .. } = self.works[job];
+        let mut all = self.works.iter().zip(&self.deeds);
+        let is_source = |it: &Work| (it.opcode, it.fd, it.file) == (FSYNC, fd, file);
+        opcode == FDSYNC && all.any(|it| is_source(it.0) && it.1.contains(deed))
+    }
+
     /// What the program did with other requests than those of a fault, after this time and up to that one. `is_new`: that
     /// had met no fault before.
     pub fn does_other(&self, fault: &Fault, (after, until): (u64, u64), is_new: bool) -> bool {
         let is_of = |job: Job| {
-            let of = |it: &Fault| it.time <= after && it.jobs.iter().any(|it| it.0 == job);
+            let is_it = |of: Job| of == job || self.is_lesser(of, job);
+            let of = |it: &Fault| it.time <= after && it.jobs.iter().any(|it| is_it(it.0));
             of(fault) || is_new && self.faults.iter().any(of)
         };
         // A sync is about what was written meanwhile, too.
         let is_sync = fault.jobs.iter().any(|it| !self.moves_data(it.0));
-        let is_one = |job: Job, (time, deed): &(u64, Deed)| {
+        let is_one = |(time, deed): &(u64, Deed)| {
             let is_deed = match deed {
                 Deed::Accepted | Deed::Refused(_) => true,
-                Deed::Done => is_sync && (self.is_write(job) || !is_new),
                 _ => false,
             };
             is_deed && *time > after && (*time < until || !is_new && *time == until)
         };
-        let is_other =
-            |job: Job, deed: &(u64, Deed)| !is_of(job) || !is_new && deed.1 == Deed::Done;
+        let is_act = |it: &Act| it.job.is_none() && it.time > after && it.time <= until;
         let mut all = self.deeds.iter().enumerate();
-        all.any(|(job, deeds)| deeds.iter().any(|it| is_one(job, it) && is_other(job, it)))
+        let is_written = is_sync && !is_new && self.acts.iter().any(is_act);
+        let is_other = |job: Job, it: &(u64, Deed)| is_one(it) && !self.is_echo(job, it);
+        is_written
+            || all.any(|(job, deeds)| !is_of(job) && deeds.iter().any(|it| is_other(job, it)))
     }
 
     /// Whether it was done after this time, by whatever means.
     pub fn is_done_after(&self, job: Job, after: u64) -> bool {
-        self.deeds[job].iter().any(|it| it.0 > after && it.1 == Deed::Done)
+        let is_one =
+            |it: &Act| it.job.is_none() && it.time > after && it.is_about(&self.works[job]);
+        self.acts.iter().any(is_one)
     }
 
     /// How often it was accepted up to this time.
@@ -225,14 +243,12 @@ impl Truth {
 
     /// Whether only the data of a file were synced after this time, where all of it was to be.
     pub fn is_synced_in_part(&self, job: Job, after: u64) -> bool {
-        let Work { opcode, fd, .. } = self.works[job];
+        let Work { opcode, fd, file, .. } = self.works[job];
         let all = self.works.iter().zip(&self.deeds);
         let mut data = all.filter(|it| (it.0.opcode, it.0.fd) == (FDSYNC, fd)).map(|it| it.1);
-        opcode == FSYNC && data.any(|it| it.iter().any(|it| it.0 > after))
-    }
-
-    pub fn is_write(&self, job: Job) -> bool {
-        matches!(self.works[job].opcode, 1 | 8)
+        let is_act = |it: &Act| it.does == Does::SyncData && it.file == file && it.time > after;
+        opcode == FSYNC
+            && (data.any(|it| it.iter().any(|it| it.0 > after)) || self.acts.iter().any(is_act))
     }
 
     pub fn is_poll(&self, job: Job) -> bool {
