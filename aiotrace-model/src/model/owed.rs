@@ -276,6 +276,8 @@ impl Owed {
                 self.doubt = Some(Doubt::UnknownPlace);
                 Done::Touched
             }
+            // The number may lead to the same file again.
+            (_, None) if call.fd == self.request.fd => Done::Touched,
             (_, None) => Done::Not,
         };
         if is_same || done == Done::Not {

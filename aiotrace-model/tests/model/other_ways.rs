@@ -481,3 +481,32 @@ fn what_was_looked_up_before_anything_was_left_may_be_of_another_file() {
     assert_eq!(with(true), DONE);
     assert_eq!(with(false), unsure(Doubt::OtherDescriptor));
 }
+
+#[test]
+fn a_look_that_serves_two_faults_keeps_its_time() {
+    let second = |after: u64| {
+        let mut trace = Trace { ways: None, ..Trace::new() };
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 0)]));
+        let looked = Looked::Ways { fd: 3, ways: Some(Ways::default()) };
+        let time = trace.now + after;
+        trace.model.handle_event(&Event { time, pid: 7, tid: 7, body: Body::Looked(looked) });
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(2, PWRITE, 4096)]));
+        trace.tell(called(Synced::Munmap, u32::MAX, None, 0, 0));
+        trace.now += 10_000;
+        end(trace)
+    };
+    assert_eq!(second(100), LOST);
+    assert_eq!(second(5000), unsure(Doubt::Unmapped), "what was mapped was gone by then");
+}
+
+#[test]
+fn a_number_that_was_closed_may_lead_to_the_same_file_again() {
+    let after = |fd: u32| {
+        let mut trace = refused(at(1, PWRITE, 512));
+        trace.tell(close(3));
+        trace.tell(called(Synced::Write, fd, None, 512, 512));
+        end(trace)
+    };
+    assert_eq!(after(3), unsure(Doubt::Closed), "a write(2), wherever it went");
+    assert_eq!(after(9), LOST);
+}

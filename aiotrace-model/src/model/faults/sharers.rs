@@ -68,10 +68,10 @@ impl Sharers {
         self.unbroken = time;
     }
 
-    /// What was looked up a moment ago. (A flood of faults would have all processes looked at again and again.)
-    fn ways(&self, space: SpaceId, fd: u32, time: u64) -> Option<Ways> {
+    /// What was looked up a moment ago, and when that look was over. (A flood of faults would have all processes looked at again and again.)
+    fn ways(&self, space: SpaceId, fd: u32, time: u64) -> Option<(u64, Ways)> {
         let known = self.ways.get(&(space, fd));
-        known.filter(|it| time.saturating_sub(it.0) < FRESH).map(|it| it.1)
+        known.filter(|it| time.saturating_sub(it.0) < FRESH).copied()
     }
 
     /// A call gives up descriptors: their numbers may be of other files.
@@ -226,7 +226,8 @@ impl Model {
         }
         for fd in unseen.fds().to_vec() {
             match self.faults.sharers.ways(space, fd, time) {
-                Some(ways) => unseen.looked(fd, time, ways),
+                // The look may have been made after the fault, of which the model hears only now.
+                Some((looked, ways)) => unseen.looked(fd, looked.max(time), ways),
                 None => self.ask_for_ways(pid, fd),
             }
         }

@@ -187,10 +187,7 @@ impl Truth {
         // A sync is about what was written meanwhile, too.
         let is_sync = fault.jobs.iter().any(|it| !self.moves_data(it.0));
         let is_one = |(time, deed): &(u64, Deed)| {
-            let is_deed = match deed {
-                Deed::Accepted | Deed::Refused(_) => true,
-                _ => false,
-            };
+            let is_deed = matches!(deed, Deed::Accepted | Deed::Refused(_));
             is_deed && *time > after && (*time < until || !is_new && *time == until)
         };
         let is_act = |it: &Act| it.job.is_none() && it.time > after && it.time <= until;
