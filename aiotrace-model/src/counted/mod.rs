@@ -154,6 +154,12 @@ impl ContextCounts {
 }
 
 impl Counted {
+    /// Whether a call failed, or a request, without a fault.
+    pub fn has_errors(&self) -> bool {
+        let some = |of: &BTreeMap<i64, u64>| of.values().any(|it| *it > 0);
+        self.errors.values().any(some) || self.results.values().any(some)
+    }
+
     /// How many calls returned.
     pub fn total(&self) -> u64 {
         self.calls.values().map(CallCounts::calls).sum()

@@ -114,7 +114,7 @@ impl Model {
         }
         self.turns_end(&context, time);
         self.followed = self.followed.saturating_sub(context.requests.followed());
-        self.ends.add(process, &context, time, end);
+        self.ends.add(process, &context, time, end, &mut self.usages);
     }
 
     /// io_destroy returned, at this time; `None`: its return was not seen.
@@ -221,7 +221,10 @@ impl Model {
         // No events of the ends of these contexts came.
         self.forget_contexts(space);
         self.tell_released(space);
-        self.spaces.remove(&space);
+        if let Some(old) = self.spaces.remove(&space) {
+            let of_it = self.space_of.in_any_order().filter(|it| *it.1 == space);
+            of_it.for_each(|(pid, _)| self.usages.ended(*pid, &old.files));
+        }
         self.space_of.retain_in_any_order(|_, of| *of != space);
     }
 

@@ -241,6 +241,12 @@ impl Use {
                     that extend it, or a disk that is very fast)"
                 .to_owned();
         }
+        // Most of the requests were made before anybody looked.
+        if since.calls < ENOUGH && first.direct == Some(true) && !first.in_memory {
+            return "it has O_DIRECT: perhaps writes that extended it before it was looked at, a disk that is very \
+                    fast, a hole in the file, or a file system that does this synchronously"
+                .to_owned();
+        }
         let (unless_looked_at_twice, cause) = cause(first, is_extended);
         if last.is_some() { cause.to_owned() } else { format!("{unless_looked_at_twice}{cause}") }
     }
@@ -275,8 +281,8 @@ fn cause(file: File, is_extended: bool) -> (&'static str, &'static str) {
         }
         (FileKind::Storage, Some(true)) => (
             "perhaps ",
-            "it has O_DIRECT, and was not extended as far as seen: a disk that is very fast, or a file system \
-             that does this synchronously",
+            "it has O_DIRECT, and was not extended as far as seen: a disk that is very fast, a hole in the file, or a \
+             file system that does this synchronously",
         ),
         (FileKind::Storage, None) => (
             "",

@@ -7,7 +7,7 @@ use super::{
     Thresholds, Wait,
     latency::{Latency, Percentiles},
     sums::{Disagreement, Sums},
-    usage::Usage,
+    usage::{Usage, Usages},
     verdict::RuleRow,
 };
 use crate::{
@@ -149,6 +149,8 @@ pub struct Row {
     pub lifetime: u64,
     /// How it ended; `None`: it is alive.
     pub end: Option<End>,
+    /// Of several contexts together: some ended in another way, or have not ended.
+    has_several_ends: bool,
     /// What io_setup was asked for, if it is known.
     pub asked: Option<u64>,
     /// Most requests in flight at a time.
@@ -237,6 +239,7 @@ impl Row {
             adopted: context.adopted,
             lifetime: until.saturating_sub(context.since),
             end,
+            has_several_ends: false,
             asked: context.charge.map(u64::from),
             peak: context.most(),
             in_flight: context.requests.in_flight(),
@@ -253,6 +256,11 @@ impl Row {
         }
     }
 
+    /// How it ended, in one word; `None`: it is alive.
+    pub fn end_text(&self) -> Option<&'static str> {
+        if self.has_several_ends { Some("several") } else { self.end.map(End::text) }
+    }
+
     /// How long its requests took.
     pub(super) fn latency(&self) -> Option<&Latency> {
         self.latency.as_deref()
@@ -261,6 +269,7 @@ impl Row {
     /// Adds another row to this one.
     pub fn add(&mut self, other: &Self) {
         self.contexts += other.contexts;
+        self.has_several_ends |= other.has_several_ends || self.end != other.end;
         self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
         self.peak = self.peak.or(other.peak);
         self.in_flight += other.in_flight;
@@ -287,7 +296,14 @@ impl Row {
 
 impl Ends {
     /// `process`: the name of its process then.
-    pub(super) fn add(&mut self, process: Vec<u8>, context: &Context, time: u64, end: End) {
+    pub(super) fn add(
+        &mut self,
+        process: Vec<u8>,
+        context: &Context,
+        time: u64,
+        end: End,
+        usages: &mut Usages,
+    ) {
         self.sums += context.sums(Some(end));
         let (unread, unseen) = unread(context);
         (self.unread, self.unseen) = (self.unread + unread, self.unseen + unseen);
@@ -295,6 +311,7 @@ impl Ends {
         if self.rows.len() < MOST_ROWS {
             return self.rows.push(row);
         }
+        usages.context(&row);
         match &mut self.others {
             Some(others) => others.add(&row),
             None => self.others = Some(row),

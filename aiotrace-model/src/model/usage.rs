@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Map, Model, Peak,
+    inline::Files,
     latency::{Latency, Percentiles},
     report::Row,
 };
@@ -33,17 +34,26 @@ pub struct Calls {
     pub injected: BTreeMap<(&'static str, i64), u64>,
 }
 
-/// The calls of all processes.
+/// What is counted by process.
 #[derive(Debug, Default)]
-pub struct Usages(Map<u32, Calls>);
+pub struct Usages {
+    calls: Map<u32, Calls>,
+    /// How the requests of those completed whose address space is gone.
+    files: Map<u32, Summary>,
+    /// The contexts that have no row of their own, together, and the largest charge of one of them.
+    contexts: Map<u32, (Row, Option<u64>)>,
+}
+
+/// See [`Usage::inline`] and [`Usage::files`].
+type Summary = ((u64, u64), [u64; 3]);
 
 impl Usages {
     /// Counts a call; `is_injected`: its answer is a fault.
     pub fn call(&mut self, pid: u32, call: &Call, is_injected: bool) {
-        if self.0.len() >= MOST_PROCESSES && !self.0.contains_key(&pid) {
+        if self.calls.len() >= MOST_PROCESSES && !self.calls.contains_key(&pid) {
             return;
         }
-        let of = self.0.entry(pid).or_default();
+        let of = self.calls.entry(pid).or_default();
         match call.args {
             Args::Submit { .. } => of.submits += 1,
             Args::Getevents { .. } => of.getevents += 1,
@@ -57,6 +67,23 @@ impl Usages {
             if errors.len() < MOST_ERRORS || errors.contains_key(&key) {
                 *errors.entry(key).or_default() += 1;
             }
+        }
+    }
+
+    /// The address space of a process is gone.
+    pub(super) fn ended(&mut self, pid: u32, files: &Files) {
+        if self.files.len() < MOST_PROCESSES {
+            self.files.insert(pid, files.summary());
+        }
+    }
+
+    /// A context has ended that gets no row of its own.
+    pub(super) fn context(&mut self, row: &Row) {
+        if let Some((sum, asked)) = self.contexts.get_mut(&row.pid) {
+            sum.add(row);
+            *asked = (*asked).max(row.asked);
+        } else if self.contexts.len() < MOST_PROCESSES {
+            self.contexts.insert(row.pid, (row.clone(), row.asked));
         }
     }
 }
@@ -78,6 +105,8 @@ pub struct Usage {
     pub peak: Peak,
     /// Requests that completed.
     pub requests: u64,
+    /// There may have been more: not all is known of one of its contexts.
+    pub is_at_least: bool,
     /// How many of these failed.
     pub failed: u64,
     /// How many others a fault made fail.
@@ -87,7 +116,7 @@ pub struct Usage {
     /// io_submit calls whose last request was a read or a write, and how many of these requests were
     /// complete before the call returned.
     pub inline: (u64, u64),
-    /// Files that are open with O_DIRECT, files that are not, and those of which that is unknown.
+    /// Descriptors of files that are open with O_DIRECT, of files that are not, and those of which that is unknown.
     pub files: [u64; 3],
     /// How long their io_submit took.
     pub submit: Option<Percentiles>,
@@ -101,13 +130,19 @@ impl Model {
     /// How the processes use AIO, those with most requests first.
     pub(super) fn usages(&self, rows: &[Row]) -> Vec<Usage> {
         let mut all: BTreeMap<u32, (Usage, Latency)> = BTreeMap::new();
-        for row in rows {
-            let new = || (self.usage(row), Latency::default());
+        let together = self.usages.contexts.in_any_order().map(|(_, (row, asked))| {
+            let mut row = row.clone();
+            row.asked = *asked;
+            row
+        });
+        for row in rows.iter().cloned().chain(together) {
+            let new = || (self.usage(&row), Latency::default());
             let (usage, latency) = all.entry(row.pid).or_insert_with(new);
             usage.contexts += row.contexts;
             usage.asked = usage.asked.max(row.asked);
             usage.peak = usage.peak.or(row.peak);
             usage.requests += row.done.requests;
+            usage.is_at_least |= row.doubt.is_some();
             usage.failed += row.done.failed;
             usage.made_to_fail += row.done.made_to_fail;
             usage.bytes += row.done.bytes;
@@ -130,16 +165,18 @@ impl Model {
     fn usage(&self, row: &Row) -> Usage {
         let pid = row.pid;
         let name = || self.names.get(&pid).cloned().unwrap_or_default();
-        let files = self.spaces.get(&self.space(pid)).map(|it| it.files.summary());
-        let (inline, files) = files.unwrap_or_default();
+        let live = self.spaces.get(&self.space(pid)).map(|it| it.files.summary());
+        let summary = live.or_else(|| self.usages.files.get(&pid).copied());
+        let (inline, files) = summary.unwrap_or_default();
         Usage {
             pid,
             process: if row.process.is_empty() { name() } else { row.process.clone() },
-            calls: self.usages.0.get(&pid).cloned().unwrap_or_default(),
+            calls: self.usages.calls.get(&pid).cloned().unwrap_or_default(),
             contexts: 0,
             asked: None,
             peak: Peak::default(),
             requests: 0,
+            is_at_least: false,
             failed: 0,
             made_to_fail: 0,
             bytes: 0,
@@ -152,9 +189,9 @@ impl Model {
     }
 }
 
-impl super::inline::Files {
+impl Files {
     /// See [`Usage::inline`] and [`Usage::files`].
-    fn summary(&self) -> ((u64, u64), [u64; 3]) {
+    fn summary(&self) -> Summary {
         let (mut inline, mut files) = ((0, 0), [0; 3]);
         for (_, it) in self.uses().in_any_order() {
             let (calls, complete, direct) = it.counted();

@@ -3,16 +3,13 @@
 
 use aiotrace_common::synchronous::Call as Synced;
 use aiotrace_model::{
-    event::{
-        Address, Body, Call, Change, Entry, Event, ExitStatus, File, FileKind, Iocb, Looked,
-        Others, Synchronous, Vectors, Ways,
-    },
+    event::{Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, File, FileKind, Handle, IoEvent, Iocb, Looked, Others, Synchronous, Vectors, Ways, {         Address},
     model::{Doubt, Half, Name, Question, Severity, verdict::HUNG_AFTER},
 };
 
 use crate::{
     told::process,
-    verdicts::{EAGAIN, EIO, ERROR, Trace, at, buffer, pwrite, submit},
+    verdicts::{at, buffer, EAGAIN, EIO, ERROR, pwrite, submit, submit_to, Trace},
 };
 
 const PREAD: u16 = 0;
@@ -509,4 +506,28 @@ fn a_number_that_was_closed_may_lead_to_the_same_file_again() {
     };
     assert_eq!(after(3), unsure(Doubt::Closed), "a write(2), wherever it went");
     assert_eq!(after(9), LOST);
+}
+
+#[test]
+fn the_use_of_a_process_is_that_of_all_its_contexts() {
+    let mut trace = Trace::new();
+    for number in 1..=300 {
+        let handle = Handle(0x10_0000 + number * 0x1000);
+        let made = Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(handle) };
+        trace.call(None, 0, made);
+        trace.call(None, 1, submit_to(handle, vec![at(number, PREAD, 0)]));
+        let event = Some(IoEvent { data: 0, obj: number, res: 512, res2: 0 });
+        trace.tell(Body::Completion(Completion::exact(handle, event)));
+        if number <= 290 {
+            trace.call(None, 0, Args::Destroy { ctx: handle });
+        }
+    }
+    let report = trace.model.report();
+    let others = report.others.as_ref().expect("more contexts than rows");
+    assert_eq!(others.end_text(), Some("several"), "{others:?}");
+    let all: u64 = report.contexts.iter().chain([others]).map(|it| it.done.requests).sum();
+    let usage = &report.usages[0];
+    assert_eq!((usage.requests, usage.contexts, all), (300, 301, 300));
+    assert_eq!((usage.asked, usage.calls.submits), (Some(4), 300));
+    assert!(!usage.is_at_least);
 }

@@ -307,7 +307,7 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
     };
     let made_to_fail = made_to_fail(it.done);
     let peak = format!("{}{}", it.peak.bound().sign(), thousands(it.peak.number()));
-    let end = it.end.map_or("alive", End::text);
+    let end = it.end_text().unwrap_or("alive");
     line!(
         out,
         "  {id:<4} {process:<23} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>8} {p99:>8} {max:>8} \

@@ -66,12 +66,20 @@ fn wrong(end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String)
         let is_plain = info.is_empty() && faults.is_empty();
         let nothing = if is_plain { "nothing wrong was found" } else { "no error or warning" };
         let so_far = match end.reason {
+            _ if report.counted.as_ref().is_some_and(|it| it.counted.has_errors()) => {
+                format!("calls or requests failed, see below; counts do not tell why{info}")
+            }
             _ if report.counted.is_some() => format!("{nothing}, as far as counts tell{info}"),
             Reason::TargetsGone => format!("{nothing}, up to the end of the program{info}"),
             _ => format!("{nothing} in {watched}{info}"),
         };
         let what = if end.events == 0 { no_call(report, &watched) } else { so_far };
-        return format!("=== {what}{but}{faults} ===");
+        // What grows is no finding yet.
+        let not_yet = if report.trends.is_empty() { "" } else { "; perhaps soon: context-growth" };
+        return match faults.strip_prefix("; ") {
+            Some(faults) => format!("=== {faults}; {what}{but}{not_yet} ==="),
+            None => format!("=== {what}{but}{not_yet} ==="),
+        };
     };
     let name = paint(worst.severity, worst.name.text());
     let unsure = if worst.doubt.is_some() { " (unsure)" } else { "" };
@@ -126,7 +134,8 @@ fn after_faults(report: &Report) -> String {
 fn usage(end: &Ended, it: &Usage) -> Vec<String> {
     let who = process(&it.process, it.pid);
     let mut lines = vec![format!(
-        "{who}: {} completed, {}B moved, in {} of trace",
+        "{who}: {}{} completed, {}B moved, in {} of trace",
+        if it.is_at_least { "at least " } else { "" },
         if it.requests == 1 {
             "1 request".to_owned()
         } else {
@@ -174,7 +183,7 @@ fn usage(end: &Ended, it: &Usage) -> Vec<String> {
 /// Whether its files are asynchronous.
 fn inline(it: &Usage) -> String {
     let share = match it.inline {
-        (0, _) => "unknown: no read or write ended an io_submit".to_owned(),
+        (0, _) => "unknown: no io_submit ended with a read or a write that worked".to_owned(),
         (all, some) => {
             let percent = some as f64 * 100.0 / all as f64;
             format!("{percent:.0} % were done before io_submit returned")
@@ -184,14 +193,14 @@ fn inline(it: &Usage) -> String {
     let kinds = [
         (direct, "with O_DIRECT"),
         (buffered, "without O_DIRECT"),
-        (unknown, "of which O_DIRECT is unknown"),
+        (unknown, "of which that is unknown"),
     ];
     let kinds: Vec<String> = kinds
         .iter()
         .filter(|it| it.0 > 0)
         .map(|(count, what)| match count {
-            1 => format!("1 file {what}"),
-            count => format!("{} files {what}", thousands(*count)),
+            1 => format!("1 descriptor {what}"),
+            count => format!("{} descriptors {what}", thousands(*count)),
         })
         .collect();
     if kinds.is_empty() { share } else { format!("{share}; {}", kinds.join(", ")) }

@@ -250,7 +250,7 @@ fn context_row(it: &report::Row) -> ContextRow {
         process: escaped(&it.process),
         adopted: it.adopted,
         lifetime_ns: it.lifetime,
-        end: it.end.map(|end| end.text().into()),
+        end: it.end_text().map(Into::into),
         asked: it.asked,
         peak_in_flight: it.peak.number(),
         peak_at_most: it.peak.bound() == Bound::AtMost,

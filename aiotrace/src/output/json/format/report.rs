@@ -122,8 +122,9 @@ part! {
         adopted: bool,
         /// The time from when the context became known to its end, or to `ts`.
         lifetime_ns: u64,
-        /// How the context ended: `destroyed`, `exit`, `exec`, or `leaked`: its ring was unmapped; null: it is alive.
-        end: Option<Name> = ["destroyed", "exit", "exec", "leaked"],
+        /// How the context ended: `destroyed`, `exit`, `exec`, or `leaked`: its ring was unmapped; null: it is alive. In
+        /// `other_contexts` also `several`: not all ended in the same way, or some are alive.
+        end: Option<Name> = ["destroyed", "exit", "exec", "leaked", "several"],
         /// What io_setup was asked for, which is the context's charge.
         asked: Option<u64>,
         /// The most requests in flight at a time.
