@@ -3,13 +3,16 @@
 
 use aiotrace_common::synchronous::Call as Synced;
 use aiotrace_model::{
-    event::{Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, File, FileKind, Handle, IoEvent, Iocb, Looked, Others, Synchronous, Vectors, Ways, {         Address},
+    event::{
+        Address, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, File, FileKind,
+        Gone, Handle, How, IoEvent, Iocb, Looked, Others, Synchronous, Vectors, Ways,
+    },
     model::{Doubt, Half, Name, Question, Severity, verdict::HUNG_AFTER},
 };
 
 use crate::{
     told::process,
-    verdicts::{at, buffer, EAGAIN, EIO, ERROR, pwrite, submit, submit_to, Trace},
+    verdicts::{EAGAIN, EIO, ERROR, Trace, at, buffer, pwrite, submit, submit_to},
 };
 
 const PREAD: u16 = 0;
@@ -519,7 +522,10 @@ fn the_use_of_a_process_is_that_of_all_its_contexts() {
         let event = Some(IoEvent { data: 0, obj: number, res: 512, res2: 0 });
         trace.tell(Body::Completion(Completion::exact(handle, event)));
         if number <= 290 {
-            trace.call(None, 0, Args::Destroy { ctx: handle });
+            let entered = trace.now + 500;
+            let (ctx, how, in_flight) = (handle, How::Destroy, Some(0));
+            trace.tell(Body::ContextGone(Gone { ctx, how, in_flight, at_most: false }));
+            trace.call_since(entered, None, 0, Args::Destroy { ctx });
         }
     }
     let report = trace.model.report();
