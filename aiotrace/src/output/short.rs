@@ -183,7 +183,7 @@ fn usage(end: &Ended, it: &Usage) -> Vec<String> {
 /// Whether its files are asynchronous.
 fn inline(it: &Usage) -> String {
     let share = match it.inline {
-        (0, _) => "unknown: no io_submit ended with a read or a write that worked".to_owned(),
+        (0, _) => "unknown, of each io_submit".to_owned(),
         (all, some) => {
             let percent = some as f64 * 100.0 / all as f64;
             format!("{percent:.0} % were done before io_submit returned")

@@ -120,6 +120,7 @@ impl Faults {
         };
         let is_in_vain = half == Half::Retried && !succeeded && !next_fault;
         let is_well = half == Half::Retried && succeeded;
+        let is_tried = half == Half::Open && it.retries > 0;
         // Synchronous calls are watched until the verdict; if that is that something is lost, for longer.
         let is_watched = half == Half::Lost && ended.is_none() && now < watched_until(verdict.time);
         if half != Half::Open && !is_watched {
@@ -128,8 +129,18 @@ impl Faults {
         self.settled.remove(&number);
         let calls = self.active.get(&it.space).map_or(0, |it| it.calls);
         let earlier = std::mem::take(&mut it.before);
-        let now =
-            Told { outcome, half, going, lost, is_in_vain, is_well, next_fault, calls, doubt };
+        let now = Told {
+            outcome,
+            half,
+            going,
+            lost,
+            is_in_vain,
+            is_well,
+            is_tried,
+            next_fault,
+            calls,
+            doubt,
+        };
         let before = it.told.replace(now);
         self.told.insert(number);
         let row = self.row(verdict.fault.rule, verdict.cause, Some(verdict.ret));
@@ -137,11 +148,16 @@ impl Faults {
             row.count((it.outcome, it.half, it.going), it.lost, false);
             row.in_vain -= u64::from(it.is_in_vain);
             row.succeeded -= u64::from(it.is_well);
+            row.tried -= u64::from(it.is_tried);
         }
         row.count((outcome, half, going), lost, true);
         row.in_vain += u64::from(is_in_vain);
         row.succeeded += u64::from(is_well);
-        row.done_by = row.done_by.or(verdict.done.map(|it| it.0));
+        row.tried += u64::from(is_tried);
+        let done_by = verdict.done.map(|it| it.0);
+        row.is_done_by_several |=
+            done_by.is_some_and(|it| row.done_by.is_some_and(|first| first != it));
+        row.done_by = row.done_by.or(done_by);
         if half == Half::Retried {
             row.within = row.within.max(verdict.after);
         }

@@ -180,6 +180,8 @@ pub struct Told {
     pub lost: u64,
     /// It was retried, never with success.
     pub is_in_vain: bool,
+    /// It was retried, and may still do something.
+    pub is_tried: bool,
     /// It was retried, with success.
     pub is_well: bool,
     /// A retry met the next fault.

@@ -16,6 +16,12 @@ pub struct SubmitEagain {
     capacity: u64,
 }
 
+impl SubmitEagain {
+    fn is_full(&self) -> bool {
+        2 * (self.in_flight + self.unreaped) >= self.capacity
+    }
+}
+
 impl Basis for SubmitEagain {
     const NAME: &'static str = "submit-eagain";
     const SEVERITY: Severity = Severity::Warning;
@@ -23,7 +29,7 @@ impl Basis for SubmitEagain {
 
     fn message(&self) -> String {
         let Self { in_flight, unreaped, capacity } = *self;
-        let is_full = 2 * (in_flight + unreaped) >= capacity;
+        let is_full = self.is_full();
         let advice = if unreaped >= in_flight && is_full {
             ": reap, do not just try again"
         } else if is_full {
@@ -68,12 +74,14 @@ impl Model {
         let unreaped = ring.map_or(context.requests.unreaped(), |it| u64::from(it.unreaped()));
         let capacity = ring.or(context.ring).map_or(0, |it| u64::from(it.nr.saturating_sub(1)));
         let (name, doubt) = (context.name, context.doubt_of_reading());
-        let mut finding =
-            Finding::new(SubmitEagain { in_flight, unreaped, capacity }, time, pid);
+        let evidence = SubmitEagain { in_flight, unreaped, capacity };
+        // More may be in flight since before the attach.
+        let early = (context.adopted && !evidence.is_full()).then_some(Doubt::BeforeAttach);
+        let mut finding = Finding::new(evidence, time, pid);
         finding.tid = Some(tid);
         finding.context = Some(name);
         // Who shares the memory, and is not traced, may submit to the context, too.
-        finding.doubt = is_shared.then_some(Doubt::SharedMemory).or(doubt);
+        finding.doubt = is_shared.then_some(Doubt::SharedMemory).or(doubt).or(early);
         self.find(finding, name.id.0, 0);
     }
 }

@@ -31,8 +31,12 @@ pub struct FaultRow {
     pub halves: Vec<(Half, u64)>,
     /// The same by their second half: how the process went on. (Not of those whose retry met the next fault.)
     pub goings: Vec<(Going, u64)>,
-    /// By which call requests were done.
+    /// By which call requests were done, the first time.
     pub done_by: Option<synchronous::Call>,
+    /// Others were done by other calls.
+    pub is_done_by_several: bool,
+    /// Those that may still do something, and were tried again.
+    pub tried: u64,
     /// The first retry came this long after the fault, or sooner; nanoseconds.
     pub within: Option<u64>,
     /// Of those that were retried, with success.
@@ -100,6 +104,8 @@ impl FaultRow {
             halves: Vec::new(),
             goings: Vec::new(),
             done_by: None,
+            is_done_by_several: false,
+            tried: 0,
             within: None,
             succeeded: 0,
             is_hopeless: false,
@@ -230,6 +236,7 @@ impl FaultRow {
             Half::Done => {
                 let by = self
                     .done_by
+                    .filter(|_| !self.is_done_by_several)
                     .map_or("synchronous calls".to_owned(), |it| format!("{}(2)", it.name()));
                 format!("{many} done by {by}")
             }
@@ -243,14 +250,15 @@ impl FaultRow {
                 let retrying =
                     self.goings.iter().find(|it| it.0 == Going::TimedOut(Doing::Retries));
                 let retrying = retrying.map_or(0, |it| it.1).min(count);
-                match count - retrying {
-                    0 => format!("{many} retried to the end{open}"),
-                    _ if retrying == 0 => format!("{many} not tried again{open}"),
-                    count => {
-                        let [count, retrying] = [count, retrying].map(thousands);
-                        format!("{count} not tried again, {retrying} retried to the end{open}")
-                    }
-                }
+                let tried = self.tried.min(count - retrying);
+                let parts = [
+                    (count - retrying - tried, "not tried again"),
+                    (tried, "tried again and undecided"),
+                    (retrying, "retried to the end"),
+                ];
+                let parts = parts.iter().filter(|it| it.0 > 0);
+                let parts = parts.map(|(count, what)| format!("{} {what}", thousands(*count)));
+                format!("{}{open}", parts.collect::<Vec<_>>().join(", "))
             }
             Half::Unsure => format!("{many} unsure{open}"),
         }
