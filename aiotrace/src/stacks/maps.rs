@@ -51,9 +51,11 @@ pub struct Mapped {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Regions {
     files: Vec<Mapped>,
-    /// Where they begin and end; and the number of the file with the position in it.
-    regions: Vec<(u64, u64, Option<(u32, u64)>)>,
+    regions: Vec<Told>,
 }
+
+/// Where a region begins and ends; and the number of its file, with the position in it.
+type Told = (u64, u64, Option<(u32, u64)>);
 
 /// The regions with code of a process, in the order of addresses; `None` if the process is gone.
 /// Only a helper may call this.
@@ -78,11 +80,7 @@ impl Regions {
             let file = Arc::clone(files.get(file as usize)?);
             Some(Part { file, offset })
         };
-        let region = |(start, end, file): (u64, u64, Option<_>)| Region {
-            start,
-            end,
-            file: file.and_then(part),
-        };
+        let region = |(start, end, file): Told| Region { start, end, file: file.and_then(part) };
         self.regions.into_iter().map(region).collect()
     }
 }

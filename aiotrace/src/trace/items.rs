@@ -29,6 +29,7 @@ pub struct Items<R: Read> {
 }
 
 /// What comes next.
+#[expect(clippy::large_enum_variant, reason = "nearly all are items, which are used at once")]
 pub enum Next {
     /// An item, which is not [`Item::Start`].
     Item(Item<Event>),

@@ -27,12 +27,16 @@ fn stalls() -> io::Result<Running> {
     script("read -r line; exec sleep 1000")
 }
 
+/// Files, and what is said of them.
+type Files = Vec<(Module, Arc<File>)>;
+type Said = Rc<RefCell<Vec<String>>>;
+
 /// Children that are started so, so many files, and what is said.
 fn children(
     start: fn() -> io::Result<Running>,
     count: usize,
     patience: Waits,
-) -> (Children, Vec<(Module, Arc<File>)>, Rc<RefCell<Vec<String>>>) {
+) -> (Children, Files, Said) {
     let (open, said) = (OpenFiles::default(), Rc::new(RefCell::new(Vec::new())));
     let module = |_| {
         let file = Arc::new(tempfile::tempfile().unwrap());
