@@ -1,6 +1,9 @@
 //! What the fuzz targets do (fuzz/), and the test that replays their seeds.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use aiotrace_common::abi::{IoEvent, RingHeader};
 use jiff::tz::TimeZone;
@@ -15,6 +18,7 @@ use crate::{
         escape::must_be_escaped,
         json::Json,
         paths::Paths,
+        perfetto::Perfetto,
         table::Table,
         text::{self, Text},
     },
@@ -24,7 +28,11 @@ use crate::{
         recording::{Item, Reader},
     },
     stacks,
-    trace::recorder::{Functions, Known},
+    top::{batch::Batch, choice::Choice, gather::Sink as _, play},
+    trace::{
+        Items,
+        recorder::{Functions, Known},
+    },
 };
 
 /// Decodes records, which each have their length (two bytes, little-endian) before them, and passes
@@ -58,16 +66,29 @@ pub fn recording(bytes: &[u8]) -> u64 {
         let known = (Known::default(), Functions::default());
         items = tell(bytes, form(Checked, &known).as_mut(), &known);
     }
+    play(bytes);
     items
+}
+
+/// Shows a recording as `aiotrace top FILE` does.
+fn play(bytes: &[u8]) {
+    let Ok((items, start, settings)) = Items::begin(bytes) else { return };
+    let (snapshots, _) = play::film(items, &start, settings, Duration::from_secs(1));
+    let mut batch = Batch::new(Checked, Choice::default(), None);
+    for snapshot in snapshots {
+        let _ = batch.take(snapshot);
+    }
 }
 
 /// Makes an output that uses the known paths of descriptors and the known functions.
 type Form = fn(Checked, &(Known, Functions)) -> Box<dyn Output>;
 
-const FORMS: [Form; 5] = [
+const FORMS: [Form; 6] = [
     |to, known| text(to, known, text::Options::default()),
     |to, known| text(to, known, text::Options { verbose: true, ..text::Options::default() }),
     |to, known| Box::new(Json::new(to, known.0.paths()).with_symbols(known.1.symbols())),
+    // It is no text.
+    |_, known| Box::new(Perfetto::new(io::sink(), known.0.paths())),
     |to, _| Box::new(Counting::new(Box::new(Table::new(to)))),
     |to, _| Box::new(Counting::new(Box::new(Json::new(to, Paths::none())))),
 ];

@@ -67,13 +67,17 @@ impl Crafted {
         self.item(Item::Event(&Event { time, pid, tid: pid, body }));
     }
 
-    fn report(mut self, options: &[&str]) -> Output {
+    fn report(self, options: &[&str]) -> Output {
+        self.shown(&[&["report"], options].concat())
+    }
+
+    /// Shows it by this command.
+    fn shown(mut self, command: &[&str]) -> Output {
         self.0.flush().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), self.0.into_inner()).unwrap();
         Command::new(env!("CARGO_BIN_EXE_aiotrace"))
-            .arg("report")
-            .args(options)
+            .args(command)
             .arg(file.path())
             .output()
             .unwrap()
@@ -206,7 +210,19 @@ fn a_recording_cannot_take_memory_without_end() {
         places.item(Item::Functions { module: 1, offset, functions });
     }
     assert_eq!(places.report(&["-q"]).status.code(), Some(0));
-    // Each of these processes leaves thousands of requests to be submitted again.
+    for command in [&["report", "-q"][..], &["top", "-b"]] {
+        let output = requests_without_end().shown(command);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            text.contains("takes more than 400 MiB of memory, which no trace does"),
+            "{command:?}: {text}"
+        );
+        assert!(most_memory() < 512 * MIB, "{command:?}: {} MiB", most_memory() / MIB);
+    }
+}
+
+/// Each of these processes leaves thousands of requests to be submitted again.
+fn requests_without_end() -> Crafted {
     let mut processes = Crafted::begin("kprobes");
     for pid in 1..1200 {
         processes.event(2, pid, process(b"p", Change::Attached));
@@ -217,10 +233,7 @@ fn a_recording_cannot_take_memory_without_end() {
             processes.event(4 + time, pid, submit(time * 1025, 1025, 1));
         }
     }
-    let output = processes.report(&["-q"]);
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("takes more than 400 MiB of memory, which no trace does"), "{text}");
-    assert!(most_memory() < 512 * MIB, "{} MiB", most_memory() / MIB);
+    processes
 }
 
 /// Characters that a terminal obeys, and a line that looks like ours.
@@ -260,16 +273,17 @@ fn evil() -> Crafted {
 #[test]
 fn nothing_of_a_recording_reaches_a_terminal_as_it_is() {
     for options in [
-        &["--color", "never"][..],
-        &["--color", "never", "-v"],
-        &["--color", "never", "-q"],
-        &["-c"],
-        &["-c", "-v"],
-        &["--format", "json"],
-        &["--format", "json", "-q"],
-        &["--format", "json", "-c"],
+        &["report", "--color", "never"][..],
+        &["report", "--color", "never", "-v"],
+        &["report", "--color", "never", "-q"],
+        &["report", "-c"],
+        &["report", "-c", "-v"],
+        &["report", "--format", "json"],
+        &["report", "--format", "json", "-q"],
+        &["report", "--format", "json", "-c"],
+        &["top", "-b"],
     ] {
-        let output = evil().report(options);
+        let output = evil().shown(options);
         assert_eq!(output.status.code(), Some(0), "{options:?}");
         let all = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(all).unwrap();

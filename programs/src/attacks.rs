@@ -44,6 +44,9 @@ pub fn run(arguments: &[String]) {
     }
     let file = File::options().read(true).write(how == "cut-short").open(path).expect("the file");
     let code = map(&file);
+    if how == "regions" {
+        return regions(&file);
+    }
     if how == "lease" {
         // SAFETY: the calls use no memory of ours. The signal by which the kernel says that
         // somebody wants the file is ignored.
@@ -70,6 +73,22 @@ pub fn run(arguments: &[String]) {
         crate::wait();
         file.set_len(0).expect("cut");
         work(code + 4096);
+    }
+}
+
+/// Maps the file in many places, and makes a call from each of them.
+fn regions(file: &File) {
+    const PLACES: usize = 120;
+    /// Where its code is.
+    const CODE: u64 = 4096;
+    let places: Vec<u64> = (0..PLACES).map(|_| map(file)).collect();
+    crate::wait();
+    for place in places {
+        let mut ctx = 0;
+        // SAFETY: `ctx` has room for a handle.
+        let made = unsafe { setup_with_false_return(1, &mut ctx, place + CODE + 64) };
+        assert_eq!(made, 0, "io_setup");
+        assert_eq!(aio::destroy(ctx), 0, "io_destroy");
     }
 }
 

@@ -91,7 +91,8 @@ impl Command {
 }
 
 /// The kinds of errands that helpers can run.
-const ERRANDS: errand::Kinds = &[errand::PROCESSES, stacks::ERRANDS, ptrace::ERRANDS];
+const ERRANDS: errand::Kinds =
+    &[errand::PROCESSES, stacks::ERRANDS, ptrace::ERRANDS, crate::sweep::ERRANDS];
 
 /// The exit status when aiotrace itself failed.
 const FAILED: u8 = 2;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{confine, names::Names};
 use crate::{
-    bounded,
+    bounded::{self, FRAMES, FUNCTIONS, List},
     errand::wire::{self, Incoming},
 };
 
@@ -65,7 +65,10 @@ impl Handed {
     }
 }
 
-/// What is known of a function. An answer has a list of functions for each address.
+/// An answer: the functions at each address.
+pub type Answer = List<List<Function, FUNCTIONS>, FRAMES>;
+
+/// What is known of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// The demangled name.
@@ -87,6 +90,12 @@ impl Function {
         let names = [&self.function, &self.file, &self.symbol];
         names.into_iter().flatten().map(String::len).sum()
     }
+}
+
+/// How many bytes the functions at a place take.
+pub fn memory(functions: &[Function]) -> usize {
+    const EACH: usize = size_of::<Function>();
+    functions.iter().map(|it| EACH + it.length()).sum::<usize>() + EACH
 }
 
 /// The longest request that is read, in bytes.

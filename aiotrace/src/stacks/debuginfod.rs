@@ -13,24 +13,29 @@ use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, OwnedFd},
         unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _, process::CommandExt as _},
     },
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::resource::{Resource, setrlimit},
-    unistd::geteuid,
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, poll},
+    sys::{
+        resource::{Resource, setrlimit},
+        signal::{Signal, killpg},
+    },
+    unistd::{Pid, geteuid},
 };
 
 use super::{Module, ModuleId, confine, files};
-use crate::{failure::Failure, proc::pidfd_open};
+use crate::{clock::timeout, failure::Failure, proc::pidfd_open};
 
 /// The variable with the servers.
 const SERVERS: &str = "DEBUGINFOD_URLS";
@@ -44,6 +49,8 @@ const MOST_WAITED: Duration = Duration::from_secs(60);
 const MOST_FILES: usize = 64;
 /// The most bytes of a file.
 const MOST_BYTES: u64 = 4 << 30;
+/// The most that the program may write: a path, or an error.
+const MOST_SAID: usize = 64 << 10;
 /// What the program needs of our environment: how to reach the servers, and what to trust.
 const PASSED: [&str; 12] = [
     SERVERS,
@@ -138,13 +145,13 @@ impl Debuginfod {
 
     fn fetch(&self, id: &[u8]) -> io::Result<File> {
         let hex: String = id.iter().map(|it| format!("{it:02x}")).collect();
-        let output = self.run(&["debuginfo".as_ref(), hex.as_ref()])?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let last = said.lines().rfind(|it| !it.trim().is_empty()).unwrap_or("it failed");
+        let said = self.run(&["debuginfo".as_ref(), hex.as_ref()])?;
+        if !said.status.success() {
+            let errors = String::from_utf8_lossy(&said.stderr);
+            let last = errors.lines().rfind(|it| !it.trim().is_empty()).unwrap_or("it failed");
             return Err(io::Error::other(last.escape_debug().to_string()));
         }
-        let path = Path::new(OsStr::from_bytes(output.stdout.trim_ascii_end()));
+        let path = Path::new(OsStr::from_bytes(said.stdout.trim_ascii_end()));
         let file = self.open(path)?;
         if let Some(cache) = &self.cache {
             // Nobody asks again: the file stays as long as it is open.
@@ -156,17 +163,24 @@ impl Debuginfod {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        let is_there = |cache: &tempfile::TempDir| path.starts_with(cache.path());
-        if !self.cache.as_ref().is_none_or(is_there) {
-            return Err(io::Error::other("it named a file at another place"));
-        }
-        let found =
-            File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
-        files::read_through(&found, |it| it.len() <= MOST_BYTES)
-            .ok_or_else(|| io::Error::other("it named no file that can be read"))
+        let is_meant = |it: &fs::Metadata| it.len() <= MOST_BYTES;
+        let file = match &self.cache {
+            // Its user can put links there, and we can follow more of them than it can.
+            Some(cache) => {
+                let other = || io::Error::other("it named a file at another place");
+                let path = path.strip_prefix(cache.path()).map_err(|_| other())?;
+                files::beneath(cache.path(), path, is_meant)
+            }
+            None => {
+                let how = libc::O_PATH | libc::O_NOFOLLOW;
+                let found = File::options().read(true).custom_flags(how).open(path)?;
+                files::read_through(&found, is_meant)
+            }
+        };
+        file.ok_or_else(|| io::Error::other("it named no file that can be read"))
     }
 
-    /// Runs the program, and kills it at the time limit.
+    /// Runs the program, and kills it at the time limit. What it has started is killed with it.
     fn run(&self, arguments: &[&OsStr]) -> io::Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir("/").process_group(0);
@@ -190,20 +204,64 @@ impl Debuginfod {
             });
         }
         let mut child = command.spawn()?;
-        let ended = pidfd_open(child.id()).and_then(|it| {
-            let left = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
-            Ok(poll(&mut [PollFd::new(it.as_fd(), PollFlags::POLLIN)], left)? > 0)
-        });
-        if !matches!(ended, Ok(true)) {
-            // The program has no children, and sleeps in no file system but that of its cache.
-            child.kill()?;
-            child.wait()?;
-            ended?;
-            return Err(io::Error::other(format!("no answer within {:?}", self.patience)));
-        }
-        // It writes a path, or an error: less than a pipe holds, so it has not waited for us.
-        child.wait_with_output()
+        let said = self.listen(&mut child);
+        // It is not waited for yet, so nobody else can have the number of its group. It sleeps in no file system but
+        // that of its cache, so it ends.
+        let _ = child.kill();
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+        let status = child.wait()?;
+        let [stdout, stderr] = said?;
+        Ok(Output { status, stdout, stderr })
     }
+
+    /// What the program writes until it ends. Others may have its pipes, too, and go on writing.
+    fn listen(&self, child: &mut Child) -> io::Result<[Vec<u8>; 2]> {
+        let until = Instant::now() + self.patience;
+        let ended = pidfd_open(child.id())?;
+        let stdout = child.stdout.take().map(|it| File::from(OwnedFd::from(it)));
+        let stderr = child.stderr.take().map(|it| File::from(OwnedFd::from(it)));
+        let mut pipes = [stdout, stderr];
+        for pipe in pipes.iter().flatten() {
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        let mut said = [Vec::new(), Vec::new()];
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::Error::other(format!("no answer within {:?}", self.patience)));
+            }
+            let all = [ended.as_fd()].into_iter().chain(pipes.iter().flatten().map(File::as_fd));
+            let mut all: Vec<_> = all.map(|it| PollFd::new(it, PollFlags::POLLIN)).collect();
+            match poll(&mut all, timeout(left)) {
+                Ok(_) | Err(Errno::EINTR) => (),
+                Err(error) => return Err(error.into()),
+            }
+            let is_over = all[0].any() == Some(true);
+            for (pipe, said) in pipes.iter_mut().zip(&mut said) {
+                if pipe.as_ref().map_or(Ok(false), |it| is_at_end(it, said))? {
+                    *pipe = None;
+                }
+            }
+            if is_over {
+                return Ok(said);
+            }
+        }
+    }
+}
+
+/// Reads what is in a pipe; `true` if nothing more will come.
+fn is_at_end(mut pipe: &File, said: &mut Vec<u8>) -> io::Result<bool> {
+    let mut piece = [0; 4096];
+    while said.len() <= MOST_SAID {
+        match pipe.read(&mut piece) {
+            Ok(0) => return Ok(true),
+            Ok(count) => said.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("it writes too much"))
 }
 
 /// The user as which the program runs.
@@ -280,5 +338,42 @@ mod tests {
             fetcher("echo 'Server query failed: \\033[2J' >&2; exit 1", PATIENCE);
         let error = it.fetch(&[1, 2]).unwrap_err().to_string();
         assert!(error.starts_with("Server query failed: ") && !error.contains('\u{1b}'), "{error}");
+    }
+
+    /// It may leave others behind that have its pipes.
+    #[test]
+    fn what_the_program_leaves_behind_is_not_waited_for() {
+        let begun = Instant::now();
+        let (directory, it) = fetcher("sleep 1000 & echo $! > $0.pid; echo /etc/passwd", PATIENCE);
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = it.fetch(&[1, 2]).unwrap_err().to_string();
+        assert_eq!(error, "it named a file at another place");
+        assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+        let left = fs::read_to_string(directory.path().join("debuginfod-find.pid")).unwrap();
+        let left: u32 = left.trim().parse().unwrap();
+        let is_over = || {
+            let state = crate::proc::thread_state(left, left);
+            state.is_none_or(|it| it == b'Z' || it == b'X')
+        };
+        while !is_over() {
+            assert!(begun.elapsed() < PATIENCE, "{left} lives");
+            std::thread::yield_now();
+        }
+        let (_directory, it) = fetcher("yes & sleep 1000", PATIENCE);
+        assert_eq!(it.fetch(&[1, 2]).unwrap_err().to_string(), "it writes too much");
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_cache() {
+        const OUTSIDE: [&str; 3] = [
+            "echo \"$DEBUGINFOD_CACHE_PATH/../../etc/passwd\"",
+            "ln -s /etc \"$DEBUGINFOD_CACHE_PATH/x\"; echo \"$DEBUGINFOD_CACHE_PATH/x/passwd\"",
+            "ln -s /etc/passwd \"$DEBUGINFOD_CACHE_PATH/x\"; echo \"$DEBUGINFOD_CACHE_PATH/x\"",
+        ];
+        for script in OUTSIDE {
+            let (_directory, it) = fetcher(script, PATIENCE);
+            let error = it.fetch(&[1, 2]).unwrap_err().to_string();
+            assert_eq!(error, "it named no file that can be read", "{script}");
+        }
     }
 }

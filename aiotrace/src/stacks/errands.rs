@@ -1,18 +1,22 @@
 //! The errands for stacks.
 
-use super::{Layout, Region, debug, hand_over, load, regions};
+use super::{
+    Layout,
+    children::{HandedOver, hand_over},
+    debug, load, maps,
+};
 use crate::errand::{FROM_DISK, USUAL, errands};
 
 errands! {
     /// The errands about code and its tables.
     ERRANDS = [
-        /// [`regions`]
-        Regions() -> Option<Vec<Region>> = regions;
+        /// [`maps::of`]
+        Regions() -> Option<maps::Regions> = maps::of;
         /// [`load`]
-        Load(region: Region) -> Option<Layout> = load, patience(FROM_DISK, USUAL);
+        Load(place: (u64, u64), file: maps::Mapped) -> Option<Layout> = load, patience(FROM_DISK, USUAL);
         /// [`debug::lacking`]
         Lacking(path: Vec<u8>) -> Option<Vec<u8>> = debug::lacking, patience(FROM_DISK, USUAL);
         /// [`hand_over`]
-        HandOver(module: u64, path: Vec<u8>) -> bool = hand_over, patience(FROM_DISK, USUAL);
+        HandOver(module: u64, path: Vec<u8>) -> HandedOver = hand_over, patience(FROM_DISK, USUAL);
     ]
 }

@@ -24,14 +24,14 @@ use nix::{
     sys::stat::Mode,
 };
 
-use super::maps::{self, Mapped, Region};
+use super::maps::{self, Mapped};
 use crate::proc::file::{Told, lines};
 
 /// The directory of debug files.
 const DEBUG: &str = "/usr/lib/debug";
-/// Opens the very file of a region, even if it was deleted or replaced, or is in a container's
-/// root. Also returns its `O_PATH` descriptor. Only a helper may call this.
-pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, File)> {
+/// Opens the very file that is mapped at this place, even if it was deleted or replaced, or is in a
+/// container's root. Also returns its `O_PATH` descriptor. Only a helper may call this.
+pub fn of_region(pid: u32, (start, end): (u64, u64), mapped: &Mapped) -> Option<(File, File)> {
     // A program that serves the file system (FUSE) may wait for something, and then this read would
     // wait, too.
     let mut kinds = Kinds::of(&mapped.identity.0)?;
@@ -46,7 +46,7 @@ pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, Fi
     if kinds.may_be_served() {
         return None;
     }
-    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
+    let path = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
     let found = match open(&*path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
         // These links are only for root (or CAP_CHECKPOINT_RESTORE):
         // <https://elixir.bootlin.com/linux/v6.12.117/source/fs/proc/base.c#L2280>
@@ -55,7 +55,7 @@ pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, Fi
     };
     let found = File::from(found.ok()?);
     let file = read_through(&found, |metadata| metadata.ino() == mapped.identity.1)?;
-    let is_it = identity(&file).is_none_or(|it| it == mapped.identity);
+    let is_it = identity(&file).is_some_and(|it| it == mapped.identity);
     is_it.then_some((file, found))
 }
 
@@ -96,12 +96,21 @@ pub fn read_through(found: &File, is_meant: impl FnOnce(&Metadata) -> bool) -> O
 /// Opens a file below the directory of debug files, if root owns it and no other user can write to
 /// it.
 pub fn of_debug(path: &Path) -> Option<File> {
-    let directory = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
-    let root = open(DEBUG, directory, Mode::empty()).ok()?;
+    beneath(Path::new(DEBUG), path, |it| it.uid() == 0 && it.mode() & 0o022 == 0)
+}
+
+/// Opens a file below a directory, if it is a regular file and `is_meant` says that it is the right
+/// one. No link on the way leads out of the directory.
+pub fn beneath(
+    directory: &Path,
+    path: &Path,
+    is_meant: impl FnOnce(&Metadata) -> bool,
+) -> Option<File> {
+    let how = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
+    let directory = open(directory, how, Mode::empty()).ok()?;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    let found = openat2(root, path, how).ok()?;
-    read_through(&File::from(found), |metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
+    read_through(&File::from(openat2(directory, path, how).ok()?), is_meant)
 }
 
 /// Reads a part of a file; `None` if it has more than `most` bytes, or if the file ends before. (It

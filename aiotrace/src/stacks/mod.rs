@@ -12,6 +12,7 @@
 //! privileges and can open nothing.
 
 pub mod child;
+mod children;
 mod confine;
 mod debug;
 mod debuginfod;
@@ -19,6 +20,7 @@ mod elf;
 mod errands;
 mod files;
 pub mod fuzz;
+mod index;
 mod maps;
 mod modules;
 mod names;
@@ -32,14 +34,14 @@ pub use aiotrace_model::{
     event::{Frame, Module, ModuleId, Place, Stack},
     records::{Copied, Unwind},
 };
+pub use children::{Children, Waits};
 pub use confine::give_up_identity;
 pub use debuginfod::Debuginfod;
 pub use errands::ERRANDS;
-pub use maps::{Region, of as regions};
-pub use modules::{Found, Layout, load};
+pub use modules::{Layout, load};
 pub use open::OpenFiles;
 pub use site::Site;
-pub use symbols::{Named, Symbolizer, culprit, hand_over};
+pub use symbols::{Named, Symbolizer, culprit};
 pub use unwind::{Processes, fuzz as unwind_fuzz};
 
 /// Tells the probes which stacks they need not copy again.

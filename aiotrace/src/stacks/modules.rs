@@ -20,6 +20,7 @@ use super::{
     Module, OpenFiles,
     elf::Elf,
     files,
+    index::{self, Addresses},
     maps::{Mapped, Region},
 };
 use crate::{
@@ -35,29 +36,14 @@ const MOST_COPIED: usize = 256 << 20;
 /// The most bytes of a section for unwinding that are read. (Chromium, one of the largest programs,
 /// has a section of about 30 MiB.)
 const MOST_OF_SECTION: usize = 64 << 20;
-
-/// What tells files apart. Device and inode in maps are not enough: the subvolumes of a btrfs have one device there, and
-/// each its own numbers of inodes (`show_map_vma`, [task_mmu.c]). But in one place there is one of them.
-///
-/// [task_mmu.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/proc/task_mmu.c?h=v6.12.117#n338
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
-    identity: (Vec<u8>, u64),
-    path: Vec<u8>,
-    mounts: Option<u64>,
-}
-
-impl Key {
-    fn of(mapped: &Mapped) -> Self {
-        let Mapped { identity, path, mounts, .. } = mapped.clone();
-        Self { identity, path, mounts }
-    }
-}
+/// The same, if the file has no index of the section (.eh_frame_hdr), as some static programs: all of it has to be read
+/// to make one.
+const MOST_WITHOUT_INDEX: usize = 1 << 20;
 
 /// The files that are kept.
 #[derive(Default)]
 pub struct Modules {
-    known: HashMap<Key, Option<Arc<Loaded>>, foldhash::fast::RandomState>,
+    known: HashMap<Arc<Mapped>, Arc<Loaded>, foldhash::fast::RandomState>,
     /// How many bytes were copied.
     copied: usize,
     open: OpenFiles,
@@ -81,25 +67,23 @@ impl Modules {
         self.known.len() >= MOST || self.copied >= MOST_COPIED
     }
 
-    /// The file of a region, which is looked for only once; `None` if it cannot be found.
+    /// The file of a region, which is looked for only once if it is there; `None` if it cannot be found.
     pub fn of(&mut self, pid: u32, region: &Region) -> Option<Arc<Loaded>> {
-        let mapped = region.file.as_ref()?;
-        let key = Key::of(mapped);
-        if let Some(Some(known)) = self.known.get(&key) {
+        let file = &region.file.as_ref()?.file;
+        if let Some(known) = self.known.get(file) {
             return Some(Arc::clone(known));
         }
         if self.is_full() {
             return None;
         }
-        let (layout, found) = Load { pid, region: region.clone() }.ask_with(&[])?;
-        let found = found.map(|it| Found { pid, file: File::from(it) });
-        let loaded = layout
-            .zip(found)
-            .map(|(layout, it)| Loaded::with(layout, it, &mapped.path, &self.open));
-        self.copied += loaded.as_ref().map_or(0, Loaded::size);
-        let loaded = loaded.map(Arc::new);
-        self.known.insert(key, loaded.clone());
-        loaded
+        let place = (region.start, region.end);
+        let load = Load { pid, place, file: Mapped::clone(file) };
+        let (layout, found) = load.ask_with(&[])?;
+        let loaded = Loaded::with(layout?, File::from(found?), &file.path, &self.open);
+        self.copied += loaded.size();
+        let loaded = Arc::new(loaded);
+        self.known.insert(Arc::clone(file), Arc::clone(&loaded));
+        Some(loaded)
     }
 }
 
@@ -108,24 +92,15 @@ pub struct Loaded {
     /// What frames say of the file.
     pub module: Arc<Module>,
     /// Keeps the file for [`super::symbols`].
-    _found: Arc<Found>,
+    _found: Arc<File>,
     layout: Layout,
 }
 
-/// A file of a process that was found and not opened (`O_PATH`), so that to close it waits for
-/// nobody.
-#[derive(Debug)]
-pub struct Found {
-    /// The process.
-    pub pid: u32,
-    /// The file.
-    pub file: File,
-}
-
-/// Finds the file of a region and gives it away, and copies the parts that unwinding needs; `None`
-/// if it cannot be read, or is no 64-bit ELF file. Only a helper may call this.
-pub fn load(pid: u32, region: Region) -> Option<Layout> {
-    let (file, found) = files::of_region(pid, &region, region.file.as_ref()?)?;
+/// Finds the file that is mapped at this place and gives it away, and copies the parts that
+/// unwinding needs; `None` if it cannot be read, or is no 64-bit ELF file. Only a helper may call
+/// this.
+pub fn load(pid: u32, place: (u64, u64), mapped: Mapped) -> Option<Layout> {
+    let (file, found) = files::of_region(pid, place, &mapped)?;
     let layout = layout(&file)?;
     errand::give(found.into());
     Some(layout)
@@ -154,36 +129,58 @@ struct Segment {
 struct Sections {
     text: Option<Range<u64>>,
     got: Option<Range<u64>>,
-    eh_frame: Option<(Range<u64>, Bytes)>,
-    eh_frame_hdr: Option<(Range<u64>, Bytes)>,
+    tables: Option<Tables>,
 }
+
+/// The tables for unwinding.
+#[derive(Debug, Serialize, Deserialize)]
+struct Tables {
+    eh_frame: (Range<u64>, Bytes),
+    /// Its index. framehop makes one itself, wherever it is missing.
+    eh_frame_hdr: (Range<u64>, Bytes),
+}
+
+impl Tables {
+    /// `base` is the lowest address of the file.
+    fn new(eh_frame: Section, eh_frame_hdr: Option<Section>, base: u64, others: &Sections) -> Self {
+        let (addresses, mut bytes) = eh_frame;
+        prepare_tables(&mut bytes);
+        let index = eh_frame_hdr.unwrap_or_else(|| {
+            let Sections { text, got, .. } = others;
+            let (text, got) = (text.clone(), got.clone());
+            let addresses = Addresses { eh_frame: addresses.start, text, got };
+            let index = index::of(&bytes, &addresses, base);
+            (base..base.saturating_add(index.len() as u64), index)
+        });
+        let lent = |(addresses, bytes): Section| (addresses, Bytes(bytes.into()));
+        Self { eh_frame: lent((addresses, bytes)), eh_frame_hdr: lent(index) }
+    }
+}
+
+/// The addresses of a section, and its content.
+type Section = (Range<u64>, Vec<u8>);
 
 impl Loaded {
     /// A file of this process: for tests and the fuzz target. `None` if it is no 64-bit ELF file.
     pub fn new(file: File, path: &[u8], open: &OpenFiles) -> Option<Self> {
-        let layout = layout(&file)?;
-        Some(Self::with(layout, Found { pid: std::process::id(), file }, path, open))
+        Some(Self::with(layout(&file)?, file, path, open))
     }
 
     /// A file that is loaded at address 0 and has these tables: for the fuzz target.
     pub fn with_tables(file: File, eh_frame: &[u8], eh_frame_hdr: &[u8]) -> Self {
         const TABLES: u64 = 0x10_0000;
         let section = |at: u64, bytes: &[u8]| {
-            Some((at..at + bytes.len() as u64, Bytes(bytes.into()))).filter(|_| !bytes.is_empty())
+            Some((at..at + bytes.len() as u64, bytes.to_vec())).filter(|_| !bytes.is_empty())
         };
         let code = Segment { offset: 0, size: TABLES, address: 0 };
-        let sections = Sections {
-            text: Some(0..TABLES),
-            got: None,
-            eh_frame: section(TABLES, eh_frame),
-            eh_frame_hdr: section(2 * TABLES, eh_frame_hdr),
-        };
-        let found = Found { pid: std::process::id(), file };
+        let mut sections = Sections { text: Some(0..TABLES), got: None, tables: None };
+        let index = section(2 * TABLES, eh_frame_hdr);
+        sections.tables = section(TABLES, eh_frame).map(|it| Tables::new(it, index, 0, &sections));
         let layout = Layout { code: vec![code], base: 0, sections };
-        Self::with(layout, found, b"/x", &OpenFiles::default())
+        Self::with(layout, file, b"/x", &OpenFiles::default())
     }
 
-    fn with(layout: Layout, found: Found, path: &[u8], open: &OpenFiles) -> Self {
+    fn with(layout: Layout, found: File, path: &[u8], open: &OpenFiles) -> Self {
         let found = Arc::new(found);
         let module = Arc::new(Module::new(open.add(&found), path));
         Self { module, _found: found, layout }
@@ -191,8 +188,8 @@ impl Loaded {
 
     /// How many bytes of it were copied.
     fn size(&self) -> usize {
-        let Sections { eh_frame, eh_frame_hdr, .. } = &self.layout.sections;
-        [eh_frame, eh_frame_hdr].into_iter().flatten().map(|(_, bytes)| bytes.len()).sum()
+        let tables = self.layout.sections.tables.as_ref();
+        tables.map_or(0, |it| it.eh_frame.1.len() + it.eh_frame_hdr.1.len())
     }
 
     /// The address that the file's symbols have for code at this position in the file.
@@ -213,22 +210,22 @@ impl Loaded {
         })
     }
 
-    /// For the unwinder: the file as it is in memory, where `region` is a part of it.
+    /// For the unwinder: the file as it is in memory, where `region` is a part of it. This copies nothing.
     pub fn placed(&self, region: &Region) -> Option<framehop::Module<Bytes>> {
         let at = self.address(region.file.as_ref()?.offset)?;
         let base = region.start.checked_sub(at.checked_sub(self.layout.base)?)?;
-        let bytes = |it: &Option<(Range<u64>, Bytes)>| it.as_ref().map(|(_, bytes)| bytes.clone());
-        let addresses =
-            |it: &Option<(Range<u64>, Bytes)>| it.as_ref().map(|(range, _)| range.clone());
-        let Sections { text, got, eh_frame, eh_frame_hdr } = &self.layout.sections;
+        let Sections { text, got, tables } = &self.layout.sections;
+        let section = |of: fn(&Tables) -> &(Range<u64>, Bytes)| tables.as_ref().map(of).cloned();
+        let (eh_frame_svma, eh_frame) = section(|it| &it.eh_frame).unzip();
+        let (eh_frame_hdr_svma, eh_frame_hdr) = section(|it| &it.eh_frame_hdr).unzip();
         let info = ExplicitModuleSectionInfo {
             base_svma: self.layout.base,
             text_svma: text.clone(),
             got_svma: got.clone(),
-            eh_frame_svma: addresses(eh_frame),
-            eh_frame: bytes(eh_frame),
-            eh_frame_hdr_svma: addresses(eh_frame_hdr),
-            eh_frame_hdr: bytes(eh_frame_hdr),
+            eh_frame_svma,
+            eh_frame,
+            eh_frame_hdr_svma,
+            eh_frame_hdr,
             ..ExplicitModuleSectionInfo::default()
         };
         Some(framehop::Module::new(String::new(), region.start..region.end, base, info))
@@ -276,18 +273,16 @@ fn layout(file: &File) -> Option<Layout> {
         let address = it.sh_addr(endian);
         address..address.saturating_add(it.sh_size(endian))
     };
-    let copied = |name| {
+    let copied = |name, most| {
         let section = section(name)?;
-        Some((addresses(section), elf.data(section, MOST_OF_SECTION)?))
+        Some((addresses(section), elf.data(section, most)?))
     };
-    let lent = |(addresses, bytes): (_, Vec<u8>)| (addresses, Bytes(bytes.into()));
     sections.text = section(b".text").map(addresses);
     sections.got = section(b".got").map(addresses);
-    sections.eh_frame = copied(b".eh_frame").map(|(addresses, mut bytes)| {
-        prepare_tables(&mut bytes);
-        lent((addresses, bytes))
-    });
-    sections.eh_frame_hdr = copied(b".eh_frame_hdr").map(lent);
+    let index = copied(b".eh_frame_hdr", MOST_OF_SECTION);
+    let most = if index.is_some() { MOST_OF_SECTION } else { MOST_WITHOUT_INDEX };
+    let eh_frame = copied(b".eh_frame", most);
+    sections.tables = eh_frame.map(|it| Tables::new(it, index, base, &sections));
     Some(Layout { code: code.collect(), base, sections })
 }
 

@@ -1,13 +1,14 @@
 //! The files with code that were found. A stack has only their numbers, so that it is plain data.
 //! Code that wants the names of its functions asks here for the very file, whatever has become of
-//! its path.
+//! its path. They were found and not opened (`O_PATH`), so that to close one waits for nobody.
 
 use std::{
     collections::HashMap,
+    fs::File,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use super::{Found, ModuleId};
+use super::ModuleId;
 
 /// When there are this many files, those that nobody keeps any more are forgotten.
 const MANY: usize = 1024;
@@ -20,13 +21,13 @@ pub struct OpenFiles(Arc<Mutex<Table>>);
 struct Table {
     /// The number of the next file.
     next: u64,
-    files: HashMap<ModuleId, Weak<Found>, foldhash::fast::RandomState>,
+    files: HashMap<ModuleId, Weak<File>, foldhash::fast::RandomState>,
 }
 
 impl OpenFiles {
     /// Adds a file and returns its number. The file can be found as long as the `Arc` is kept
     /// somewhere.
-    pub fn add(&self, file: &Arc<Found>) -> ModuleId {
+    pub fn add(&self, file: &Arc<File>) -> ModuleId {
         let table = &mut *self.table();
         if table.files.len() >= MANY {
             table.files.retain(|_, file| file.strong_count() > 0);
@@ -38,7 +39,7 @@ impl OpenFiles {
     }
 
     /// The file with this number, if it is still kept somewhere.
-    pub fn file(&self, id: ModuleId) -> Option<Arc<Found>> {
+    pub fn file(&self, id: ModuleId) -> Option<Arc<File>> {
         self.table().files.get(&id)?.upgrade()
     }
 
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     fn a_file_is_there_as_long_as_it_is_open() {
         let open = OpenFiles::default();
-        let found = || Arc::new(Found { pid: 7, file: tempfile::tempfile().unwrap() });
+        let found = || Arc::new(tempfile::tempfile().unwrap());
         let (first, second) = (found(), found());
         let ids = [open.add(&first), open.clone().add(&second)];
         assert_ne!(ids[0], ids[1]);

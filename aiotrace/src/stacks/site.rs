@@ -44,11 +44,11 @@ struct Physical<'a> {
 }
 
 impl Site {
-    /// The site of a call with this stack; `None` if none of its functions is known.
-    pub fn of(call: Syscall, stack: &Stack, symbols: &Symbolizer) -> Option<Self> {
+    /// The site of a call of this process with this stack; `None` if none of its functions is known.
+    pub fn of(call: Syscall, pid: u32, stack: &Stack, symbols: &Symbolizer) -> Option<Self> {
         let places: Vec<_> =
             stack.frames.iter().filter_map(|it: &Frame| it.place.as_ref()).collect();
-        let functions = symbols.functions(&places);
+        let functions = symbols.functions(pid, &places).into_iter().map(Option::unwrap_or_default);
         let all: Vec<_> = places
             .iter()
             .zip(functions)
@@ -163,7 +163,7 @@ mod tests {
             frame(&program, 0x30),
             frame(&libc, 4),
         ];
-        let symbols = Symbolizer::with(move |module, offsets| {
+        let symbols = Symbolizer::with(move |_, module, offsets| {
             let of = |it: &u64| match (module.name(), *it) {
                 (b"db", 0x20) if with_debug => {
                     vec![
@@ -177,10 +177,10 @@ mod tests {
                 (b"db", _) => vec![function("submit.isra.0", Some("submit.isra.0"))],
                 _ => vec![function("library", Some("library"))],
             };
-            offsets.iter().map(of).collect()
+            offsets.iter().map(of).map(Some).collect()
         });
         let stack = Stack { frames: frames.into(), truncated: false };
-        Site::of(call, &stack, &symbols).unwrap()
+        Site::of(call, 7, &stack, &symbols).unwrap()
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The names of functions, with files and lines: asked for once, and remembered.
 
-mod helper;
-
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
-use self::helper::Helper;
-pub use self::helper::hand_over;
-use super::{Debuginfod, Module, ModuleId, OpenFiles, Place, Stack, child::Function};
+use super::{
+    Module, ModuleId, Place, Stack,
+    child::{Function, memory},
+    children::Children,
+};
 
 /// The most places whose names are remembered; beyond, all are forgotten.
 const MOST: usize = 16_384;
@@ -36,32 +36,33 @@ pub struct Named {
 #[derive(Clone)]
 pub struct Symbolizer(Rc<RefCell<Known>>);
 
-type Ask = Box<dyn FnMut(&Module, &[u64]) -> Vec<Vec<Function>>>;
+type Ask = Box<dyn FnMut(u32, &Module, &[u64]) -> Vec<Option<Vec<Function>>>>;
 
 struct Known {
     ask: Ask,
     /// The functions at an address, by the id of the module and the address in it.
     functions: HashMap<(ModuleId, u64), Rc<[Function]>, foldhash::fast::RandomState>,
-    /// How many bytes their names have.
+    /// How many bytes they take.
     bytes: usize,
 }
 
 impl Symbolizer {
-    /// Finds names by asking a child process: this program, which is started again when it is
-    /// needed. The child reads the files in `open`, and debug information that `fetch` brings.
-    pub fn in_child(open: OpenFiles, fetch: Option<Debuginfod>) -> Self {
-        let mut helper = Helper::new(open, fetch);
-        Self::with(move |module, offsets| helper.ask(module, offsets))
+    /// Finds names by asking child processes.
+    pub fn in_children(mut children: Children) -> Self {
+        Self::with(move |pid, module, offsets| children.ask(pid, module, offsets))
     }
 
     /// Finds no names.
     pub fn none() -> Self {
-        Self::with(|_, _| Vec::new())
+        Self::with(|_, _, _| Vec::new())
     }
 
-    /// Finds names by `ask(module, addresses)`: this returns the functions at each address, first
-    /// those that were inlined there, beginning with the innermost.
-    pub fn with(ask: impl FnMut(&Module, &[u64]) -> Vec<Vec<Function>> + 'static) -> Self {
+    /// Finds names by `ask(process, module, addresses)`: this returns the functions at each address,
+    /// first those that were inlined there, beginning with the innermost. A place that has no answer
+    /// is asked for again.
+    pub fn with(
+        ask: impl FnMut(u32, &Module, &[u64]) -> Vec<Option<Vec<Function>>> + 'static,
+    ) -> Self {
         Self(Rc::new(RefCell::new(Known {
             ask: Box::new(ask),
             functions: HashMap::default(),
@@ -69,19 +70,20 @@ impl Symbolizer {
         })))
     }
 
-    /// The functions at each of these places, in the order of [`Self::with`].
-    pub fn functions(&self, places: &[&Place]) -> Vec<Vec<Function>> {
+    /// The functions at each of these places of a process, in the order of [`Self::with`]; `None` if
+    /// there is no answer now.
+    pub fn functions(&self, pid: u32, places: &[&Place]) -> Vec<Option<Vec<Function>>> {
         let mut known = self.0.borrow_mut();
-        known.learn(places.iter().copied());
+        known.learn(pid, places.iter().copied());
         let of =
             |it: &&Place| known.functions.get(&(it.module.id, it.offset)).map(|it| it.to_vec());
-        places.iter().map(|it| of(it).unwrap_or_default()).collect()
+        places.iter().map(of).collect()
     }
 
-    /// The functions of a stack, the innermost first, with those that were inlined.
-    pub fn describe(&self, stack: &Stack) -> Vec<Named> {
+    /// The functions of a stack of a process, the innermost first, with those that were inlined.
+    pub fn describe(&self, pid: u32, stack: &Stack) -> Vec<Named> {
         let mut known = self.0.borrow_mut();
-        known.learn(stack.frames.iter().filter_map(|it| it.place.as_ref()));
+        known.learn(pid, stack.frames.iter().filter_map(|it| it.place.as_ref()));
         let mut described = Vec::new();
         for frame in stack.frames.iter() {
             let unknown = Named {
@@ -117,7 +119,7 @@ impl Symbolizer {
 
 impl Known {
     /// Asks for the names that are not known yet, once for each file.
-    fn learn<'a>(&mut self, places: impl Iterator<Item = &'a Place>) {
+    fn learn<'a>(&mut self, pid: u32, places: impl Iterator<Item = &'a Place>) {
         if self.functions.len() >= MOST || self.bytes >= MOST_BYTES {
             self.functions.clear();
             self.bytes = 0;
@@ -134,11 +136,10 @@ impl Known {
             }
         }
         for (module, offsets) in wanted {
-            let mut answers = (self.ask)(module, &offsets).into_iter();
-            for offset in offsets {
-                // A place that has no answer this time will have none later.
-                let functions = answers.next().unwrap_or_default();
-                self.bytes += functions.iter().map(Function::length).sum::<usize>();
+            let answers = (self.ask)(pid, module, &offsets);
+            for (offset, functions) in offsets.into_iter().zip(answers) {
+                let Some(functions) = functions else { continue };
+                self.bytes += memory(&functions);
                 self.functions.insert((module.id, offset), functions.into());
             }
         }
@@ -217,16 +218,16 @@ mod tests {
         ];
         let stack = Stack { frames: frames.into(), truncated: false };
         let mut asked = 0;
-        let symbolizer = Symbolizer::with(move |module, offsets| {
+        let symbolizer = Symbolizer::with(move |_, module, offsets| {
             asked += offsets.len();
             assert!(asked <= 3, "asked again");
             match module.name() {
-                b"libc.so.6" => vec![vec![function("syscall")]],
-                _ => vec![vec![function("inner"), function("outer")], Vec::new()],
+                b"libc.so.6" => vec![Some(vec![function("syscall")])],
+                _ => vec![Some(vec![function("inner"), function("outer")]), Some(Vec::new())],
             }
         });
         for _ in 0..2 {
-            let named = symbolizer.describe(&stack);
+            let named = symbolizer.describe(7, &stack);
             let names: Vec<_> =
                 named.iter().map(|it| (it.function.as_deref(), it.inlined, it.address)).collect();
             assert_eq!(
@@ -241,5 +242,21 @@ mod tests {
             );
             assert_eq!(culprit(&named).and_then(|it| it.function.as_deref()), Some("inner"));
         }
+    }
+
+    /// The first process that has a file may be one that is left alone.
+    #[test]
+    fn what_has_no_answer_for_one_process_has_one_for_another() {
+        let libc = Arc::new(Module::new(ModuleId(0), b"/lib/libc.so.6"));
+        let stack = Stack { frames: [frame(&libc, 1)].into(), truncated: false };
+        let symbolizer = Symbolizer::with(|pid, _, offsets| match pid {
+            1 => Vec::new(),
+            _ => offsets.iter().map(|_| Some(vec![function("syscall")])).collect(),
+        });
+        let name = |pid| symbolizer.describe(pid, &stack)[0].function.clone();
+        assert_eq!(
+            [1, 1, 2, 1].map(name),
+            [None, None, Some("syscall".into()), Some("syscall".into())]
+        );
     }
 }

@@ -23,7 +23,7 @@ pub use fuzz::unwind as fuzz;
 use super::errands::Regions;
 use super::{
     Copied, Frame, Known, OpenFiles, Place, Stack, Unwind,
-    maps::Region,
+    maps::{self, Region},
     modules::{Bytes, Loaded, Modules},
 };
 use crate::{
@@ -229,9 +229,8 @@ impl Process {
             return false;
         }
         self.looked = time.max(1);
-        let Some(regions) = Regions { pid }.ask().flatten().filter(|it| *it != self.regions) else {
-            return false;
-        };
+        let regions = Regions { pid }.ask().flatten().map(maps::Regions::regions);
+        let Some(regions) = regions.filter(|it| *it != self.regions) else { return false };
         *self = Self {
             looked: self.looked,
             loaded: vec![None; regions.len()],

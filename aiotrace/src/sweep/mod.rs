@@ -15,6 +15,7 @@
 //! another, or the sweep.
 
 mod baseline;
+mod errands;
 mod fault;
 mod html;
 mod journal;
@@ -36,7 +37,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use self::{
     baseline::Baseline, journal::Journal, plan::Plan, processes::Processes, progress::Progress,
 };
-pub use self::{fault::Choice, outcome::Outcome, plan::Mode};
+pub use self::{errands::ERRANDS, fault::Choice, outcome::Outcome, plan::Mode};
 use crate::failure::{Failure, Result};
 
 /// What a sweep is asked to do.

@@ -27,13 +27,17 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
+use super::errands::Environment;
 use crate::{
-    failure::{Context as _, Result},
+    errand::Errand as _,
+    failure::{Context as _, Failure, Result},
     proc,
 };
 
 /// How long a run has to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
+/// And after SIGKILL: a process that hangs in the kernel does not.
+const AFTER_KILL: Duration = Duration::from_secs(30);
 
 /// The processes of a sweep.
 pub struct Processes(Arc<Shared>);
@@ -110,7 +114,11 @@ impl Processes {
             kill_session(pid, Signal::SIGTERM);
             if !ends(&end, Some(GRACE))? {
                 kill_session(pid, Signal::SIGKILL);
-                ends(&end, None)?;
+                if !ends(&end, Some(AFTER_KILL))? {
+                    self.0.running().remove(&pid);
+                    let failure = Failure::new(format!("process {pid}, a run, does not end"));
+                    return Err(failure.with_hint("it was killed, but hangs in the kernel"));
+                }
             }
         }
         // The first process is not waited for yet, so nobody else can have its number.
@@ -139,16 +147,14 @@ impl Processes {
             }
             drop(running);
             let of_run = |pid: &i32| {
-                let environment = proc::environment(*pid as u32).unwrap_or_default();
+                let environment = Environment { pid: *pid as u32 }.ask().flatten();
+                let environment = environment.unwrap_or_default();
                 environment.split(|it| *it == 0).any(|it| it == mark)
             };
             let strays: Vec<i32> = others.into_iter().filter(of_run).collect();
-            if strays.is_empty() {
+            // Those that hang are not waited for again.
+            if strays.into_iter().filter(|it| end(*it)).count() == 0 {
                 return;
-            }
-            for pid in strays.into_iter().map(Pid::from_raw) {
-                let _ = kill(pid, Signal::SIGKILL);
-                let _ = waitpid(pid, None);
             }
         }
     }
@@ -158,6 +164,16 @@ impl Shared {
     fn running(&self) -> MutexGuard<'_, HashSet<i32>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Kills a child of ours; `false` if it did not end, because it hangs in the kernel.
+fn end(pid: i32) -> bool {
+    let Ok(pidfd) = proc::pidfd_open(pid as u32) else { return false };
+    let pid = Pid::from_raw(pid);
+    let _ = kill(pid, Signal::SIGKILL);
+    let has_ended = matches!(ends(&pidfd, Some(GRACE)), Ok(true));
+    let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+    has_ended
 }
 
 fn kill_session(first: i32, signal: Signal) {

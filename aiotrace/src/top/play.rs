@@ -2,8 +2,7 @@
 //! bounded memory: where it is long, the intervals get longer.
 
 use std::{
-    fs::File,
-    io::{self, BufReader},
+    io::{self, Read},
     path::Path,
     time::{Duration, Instant},
 };
@@ -15,12 +14,12 @@ use super::{
 };
 use crate::{
     counted::{Counted, Tally},
-    event::{Body, opcode_name},
-    failure::{Context as _, Failure, Result},
-    model::{Model, Report, Rules},
+    event::{Body, Event, opcode_name},
+    failure::{Failure, Result},
+    model::{Model, Report, Rules, Settings},
     output::Start,
-    source::recording::{Error, Item, Reader},
-    trace::Paths,
+    source::recording::Item,
+    trace::{Items, Next, Paths},
     words::escape::escaped,
 };
 
@@ -36,59 +35,52 @@ const MOST_FINDINGS: usize = 256;
 /// # Errors
 /// If it cannot be read at all. One that is damaged is read up to there, with a warning.
 pub fn read(path: &Path, every: Duration) -> Result<Vec<Snapshot>> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut reader = Reader::new(BufReader::new(file))?;
-    let Some(Item::Start(start, settings)) = reader.next_item()? else {
-        return Err(Error::Truncated.into());
-    };
+    let (items, start, settings) = Items::open(path)?;
+    let (snapshots, warning) = film(items, &start, settings, every);
+    if let Some(warning) = warning {
+        eprintln!("aiotrace: {warning}");
+    }
+    match snapshots.is_empty() {
+        true => Err(Failure::new("nothing happens in this recording")),
+        false => Ok(snapshots),
+    }
+}
+
+/// The snapshots of what can be read, and why not all can.
+pub fn film<R: Read>(
+    mut items: Items<R>,
+    start: &Start,
+    settings: Settings,
+    every: Duration,
+) -> (Vec<Snapshot>, Option<String>) {
     let mut model = Model::new(settings);
     model.set_rules(Rules::of(start.faults.as_ref()));
-    let mut film = Film::new(&start, every);
-    loop {
-        match reader.next_item() {
-            Ok(Some(Item::Event(event))) => {
-                film.until(event.time, &model);
-                if let Body::Call(call) = &event.body {
-                    film.tally.call(&event, call, false);
-                }
-                if let Body::Lost { records } = &event.body {
-                    film.lost += (*records).max(1);
-                }
-                model.handle_event(&event);
-            }
-            Ok(Some(Item::Time(now))) => model.handle_timeout(now),
-            Ok(Some(Item::TimedOut(now))) => model.timed_out(now),
-            Ok(Some(Item::Path { pid, fd, path })) => film.paths.set((pid, fd), 0, path),
-            Ok(Some(Item::End(ended))) => {
+    let mut film = Film::new(start, every);
+    let warning = loop {
+        match items.following() {
+            Ok(Next::Item(Item::End(ended))) => {
                 film.until(ended.time, &model);
                 model.finish(ended.time);
                 film.lost = ended.losses.total();
                 film.findings(&mut model);
                 film.end(ended.time, &model);
-                break;
+                break items.unknown();
             }
-            Ok(Some(
-                Item::Report(_) | Item::Functions { .. } | Item::Process { .. } | Item::Start(..),
-            )) => (),
-            Ok(None) => {
-                eprintln!("aiotrace: {}", Error::Truncated);
+            Ok(Next::Item(item)) => film.item(item, &mut model),
+            Ok(Next::Over { why, .. }) => {
                 film.end(film.last_event, &model);
-                break;
+                break Some(why);
             }
             Err(error) => {
-                eprintln!("aiotrace: {error}; this is what came before");
                 film.end(film.last_event, &model);
-                break;
+                break Some(format!("{error}; this is what came before"));
             }
         }
         film.findings(&mut model);
         while model.next_question().is_some() {}
         while model.next_verdict().is_some() {}
-    }
-    match film.snapshots.is_empty() {
-        true => Err(Failure::new("nothing happens in this recording")),
-        false => Ok(film.snapshots),
-    }
+    };
+    (film.snapshots, warning)
 }
 
 /// What is known while a recording is read.
@@ -124,6 +116,29 @@ impl Film {
             last: start.clock.start,
             last_event: start.clock.start,
             every: u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1),
+        }
+    }
+
+    fn item(&mut self, item: Item<Event>, model: &mut Model) {
+        match item {
+            Item::Event(event) => {
+                self.until(event.time, model);
+                if let Body::Call(call) = &event.body {
+                    self.tally.call(&event, call, false);
+                }
+                if let Body::Lost { records } = &event.body {
+                    self.lost = self.lost.saturating_add((*records).max(1));
+                }
+                model.handle_event(&event);
+            }
+            Item::Time(now) => model.handle_timeout(now),
+            Item::TimedOut(now) => model.timed_out(now),
+            Item::Path { pid, fd, path } => self.paths.set((pid, fd), 0, path),
+            Item::Report(_)
+            | Item::Functions { .. }
+            | Item::Process { .. }
+            | Item::Start(..)
+            | Item::End(_) => (),
         }
     }
 

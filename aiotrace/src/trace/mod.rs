@@ -13,6 +13,7 @@ mod conclusions;
 mod cost;
 mod faults;
 mod files;
+mod items;
 mod launch;
 mod patience;
 pub(crate) mod recorder;
@@ -28,6 +29,7 @@ pub use aiotrace_model::trace::*;
 pub use self::{
     cgroup::Cgroup,
     cost::processor_time,
+    items::{Items, Next},
     launch::{Child, ExecError, find_program},
     recorder::Known as Paths,
     session::{Outcome, Plan, Scope, Session},

@@ -18,7 +18,10 @@ use crate::{
     output::{Ended, Start, paths::Paths},
     proc,
     source::recording::{Item, Writer},
-    stacks::{Place, Symbolizer, child::Function},
+    stacks::{
+        Place, Symbolizer,
+        child::{Function, memory},
+    },
 };
 
 /// How long a path is used after it was looked up: nanoseconds, in the time of events.
@@ -91,11 +94,9 @@ impl Functions {
     /// The functions, for an output.
     pub fn symbols(&self) -> Symbolizer {
         let known = Rc::clone(&self.0);
-        Symbolizer::with(move |module, offsets| {
+        Symbolizer::with(move |_, module, offsets| {
             let known = known.borrow();
-            let of = |offset: &u64| {
-                known.found.get(&(module.id.0, *offset)).cloned().unwrap_or_default()
-            };
+            let of = |offset: &u64| known.found.get(&(module.id.0, *offset)).cloned();
             offsets.iter().map(of).collect()
         })
     }
@@ -114,12 +115,6 @@ impl Functions {
             known.memory = known.memory.saturating_sub(memory(&before));
         }
     }
-}
-
-/// How many bytes these functions take in the table.
-fn memory(functions: &[Function]) -> usize {
-    const EACH: usize = size_of::<Function>();
-    functions.iter().map(|it| EACH + it.length()).sum::<usize>() + size_of::<PlaceKey>() + EACH
 }
 
 /// Cuts a list of functions, and the text of their names, to what a recording may hold. The
@@ -173,7 +168,7 @@ impl Recorder {
             }
         }
         if let Body::Call(Call { stack: Some(stack), .. }) = &event.body {
-            self.functions(stack);
+            self.functions(event.pid, stack);
         }
         self.process(event);
         self.write(&Item::Event(event));
@@ -200,16 +195,20 @@ impl Recorder {
         self.write(&Item::Process { pid, executable, cgroup: proc::cgroup(pid) });
     }
 
-    fn functions(&mut self, stack: &Stack) {
+    fn functions(&mut self, pid: u32, stack: &Stack) {
         if self.places.len() >= MOST_PLACES {
             self.places.clear();
         }
         let is_new = |it: &&Place| self.places.insert((it.module.id.0, it.offset));
         let places = stack.frames.iter().filter_map(|it| it.place.as_ref());
         let new: Vec<&Place> = places.filter(is_new).collect();
-        for (place, functions) in new.iter().zip(self.symbols.functions(&new)) {
+        for (place, functions) in new.iter().zip(self.symbols.functions(pid, &new)) {
             let (module, offset) = (place.module.id.0, place.offset);
-            self.write(&Item::Functions { module, offset, functions: cut(functions) });
+            match functions {
+                Some(it) => self.write(&Item::Functions { module, offset, functions: cut(it) }),
+                // The next stack with this place may have them.
+                None => drop(self.places.remove(&(module, offset))),
+            }
         }
     }
 

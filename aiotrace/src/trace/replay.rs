@@ -1,34 +1,22 @@
 //! Shows a recorded trace.
 
-use std::{
-    io::{self, BufReader, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use super::{
     conclusions::Conclusions,
     files,
+    items::{Items, Next, with_hint},
     recorder::{Functions, Known},
     view::View,
 };
 use crate::{
     event::Event,
-    failure::{Failure, Result},
+    failure::Result,
     model::Severity,
     output::Ended,
-    proc::system::memory_now,
-    source::{
-        Losses,
-        recording::{Error, Item, Reader},
-    },
+    source::{Losses, recording::Item},
     trace,
 };
-
-/// The most memory that showing a recording may take, in MiB. Traces stay below that
-/// (docs/reference/recording.md); a file that was made to take more is not read further.
-const MOST_MEMORY: u64 = 400;
-/// How many items are read between two checks of the memory; each item may take a MiB.
-const ITEMS: u64 = 64;
 
 /// Shows a recording (`-` is standard input) as `view` says. Gives whether there was a finding at
 /// least as severe as `fail_on`.
@@ -36,16 +24,7 @@ const ITEMS: u64 = 64;
 /// # Errors
 /// If the recording cannot be read at all, or if the output cannot be written.
 pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool> {
-    let file: Box<dyn Read> = match path.as_os_str() == "-" {
-        true => Box::new(io::stdin().lock()),
-        false => Box::new(files::read(path)?),
-    };
-    let mut reader = Reader::new(BufReader::new(file)).map_err(|error| with_hint(error, path))?;
-    let (start, settings) = match reader.next_item() {
-        Ok(Some(Item::Start(start, settings))) => (start, settings),
-        Ok(_) => return Err(with_hint(Error::Truncated, path)),
-        Err(error) => return Err(with_hint(error, path)),
-    };
+    let (mut items, start, settings) = Items::open(path)?;
     let known = Known::default();
     let functions = Functions::default();
     let view = view.open(known.paths(), &functions.symbols(), false, false)?;
@@ -54,58 +33,44 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
     let mut conclusions = Conclusions::again(settings, fail_on);
     conclusions.start(&start, &mut shown);
     let (mut last, mut events) = (start.clock.start, 0);
-    let mut items = 0u64;
     let mut ended = loop {
-        items += 1;
-        if items.is_multiple_of(ITEMS) && memory_now().is_some_and(|it| it > MOST_MEMORY << 20) {
-            eprintln!(
-                "aiotrace: showing the recording takes more than {MOST_MEMORY} MiB of memory, which no trace does; this is what \
-                 came before"
-            );
-            conclusions.event(&Event::lost_somewhere(last), &mut shown);
-            break cut_short(last, start.clock.start, events);
-        }
-        match reader.next_item() {
-            Ok(Some(Item::Event(event))) => {
+        let item = match items.following().map_err(|error| with_hint(error, path))? {
+            Next::Item(item) => item,
+            Next::Over { why, is_cut } => {
+                eprintln!("aiotrace: {why}");
+                if is_cut {
+                    conclusions.event(&Event::lost_somewhere(last), &mut shown);
+                }
+                break cut_short(last, start.clock.start, events);
+            }
+        };
+        match item {
+            Item::Event(event) => {
                 (last, events) = (last.max(event.time), events + 1);
                 known.forget(&event);
                 conclusions.event(&event, &mut shown);
             }
-            Ok(Some(Item::Time(now))) => conclusions.time(now, &mut shown),
-            Ok(Some(Item::Path { pid, fd, path })) => known.set((pid, fd), 0, path),
-            Ok(Some(Item::Functions { module, offset, functions: found })) => {
+            Item::Time(now) => conclusions.time(now, &mut shown),
+            Item::Path { pid, fd, path } => known.set((pid, fd), 0, path),
+            Item::Functions { module, offset, functions: found } => {
                 functions.set((module, offset), found);
             }
-            Ok(Some(Item::TimedOut(now))) => conclusions.timed_out(now, &mut shown),
-            // Text and JSON do not have it.
-            Ok(Some(Item::Process { .. })) => (),
-            Ok(Some(Item::Report(mut ended))) => {
+            Item::TimedOut(now) => conclusions.timed_out(now, &mut shown),
+            Item::Report(mut ended) => {
                 ended.losses = conclusions.with_unread(ended.losses);
                 conclusions.report(&ended, &mut shown);
             }
-            Ok(Some(Item::End(ended))) => break ended,
-            Ok(Some(Item::Start(..))) => return Err(with_hint(reader.damaged(), path)),
-            Ok(None) => {
-                eprintln!("aiotrace: {}", Error::Truncated);
-                break cut_short(last, start.clock.start, events);
-            }
-            Err(error) => {
-                eprintln!("aiotrace: {error}; this is what came before");
-                conclusions.event(&Event::lost_somewhere(last), &mut shown);
-                break cut_short(last, start.clock.start, events);
-            }
+            Item::End(ended) => break ended,
+            // Text and JSON do not have it; and a second beginning is an error.
+            Item::Process { .. } | Item::Start(..) => (),
         }
         conclusions.forget_questions();
         if shown.failed.is_some() {
             break cut_short(last, start.clock.start, events);
         }
     };
-    if reader.unknown() > 0 {
-        let (count, version) = (reader.unknown(), env!("CARGO_PKG_VERSION"));
-        eprintln!(
-            "aiotrace: a later aiotrace made the recording: {count} items in it are of kinds that {version} does not know, \
-             and not told"
-        );
+    if let Some(unknown) = items.unknown() {
+        eprintln!("aiotrace: {unknown}");
     }
     ended.losses = conclusions.with_unread(ended.losses);
     conclusions.end(&ended, &mut shown);
@@ -123,15 +88,4 @@ fn cut_short(time: u64, start: u64, events: u64) -> Ended {
         reason: trace::Reason::RecordingEnds,
         cost: None,
     }
-}
-
-fn with_hint(error: Error, file: &Path) -> Failure {
-    let hint = match &error {
-        Error::Foreign => "make one with `aiotrace attach --record FILE`".to_owned(),
-        Error::Version(_) => "read it with the aiotrace that made it".to_owned(),
-        Error::Truncated | Error::Damaged { .. } | Error::Chunk(_) | Error::Io(_) => {
-            "nothing of it can be shown".to_owned()
-        }
-    };
-    Failure::from(error).during(file.display()).with_hint(hint)
 }

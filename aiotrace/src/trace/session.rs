@@ -33,7 +33,7 @@ use crate::{
         collector::{self, Reason, Stop},
         ptrace,
     },
-    stacks::{Debuginfod, OpenFiles, Symbolizer},
+    stacks::{Children, Debuginfod, OpenFiles, Symbolizer, Waits},
     trace,
     words::number::thousands,
 };
@@ -122,7 +122,9 @@ impl<'a> Session<'a> {
         let faults = choose_faults(&plan, settings)?;
         let source = Source::prepare(&plan, settings, faults.as_ref())?;
         let files = OpenFiles::default();
-        let symbols = Symbolizer::in_child(files.clone(), fetch);
+        let say = Box::new(|text| eprintln!("aiotrace: {text}"));
+        let children = Children::new(files.clone(), fetch, Waits::TO_SHOW, say);
+        let symbols = Symbolizer::in_children(children);
         let recording = settings.record.as_deref().map(|path| -> Result<Recording> {
             let (known, symbols) = (Known::default(), symbols.clone());
             Ok(Recording { to: files::write(path)?, known, symbols })

@@ -1,5 +1,6 @@
 //! Debug information that costs its reader more time or memory than it has: thousands of units share one line
-//! program, which is run for each of them. The file itself has only a few MiB.
+//! program, which is run for each of them. The file itself has only a few MiB. And a table for unwinding that has no
+//! index.
 
 use std::{fs::File, io::Write as _, os::unix::fs::FileExt as _, path::Path};
 
@@ -66,4 +67,46 @@ pub fn write(path: &Path, bomb: Bomb) {
         at.write_all_at(&[0; 8], header + 8).unwrap();
         at.write_all_at(&place, header + 24).unwrap();
     }
+}
+
+/// Writes a file with code at 4096 and so many MiB of .eh_frame, with very many functions, without .eh_frame_hdr.
+pub fn without_index(path: &Path, mebibytes: usize) {
+    const NAMES: &[u8] = b"\0.eh_frame\0.shstrtab\0";
+    // A common entry, for addresses of two bytes; and the entry of a function at 1.
+    let common = [0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 2];
+    let mut table = [&(common.len() as u32).to_le_bytes()[..], &common].concat();
+    while table.len() < mebibytes << 20 {
+        let back = table.len() as u32 + 4;
+        table.extend(9_u32.to_le_bytes());
+        table.extend(back.to_le_bytes());
+        table.extend([1, 0, 1, 0, 0]);
+    }
+    const TABLE: usize = 8192;
+    let names = TABLE + table.len();
+    let sections = (names + NAMES.len()).next_multiple_of(8);
+    let words = |all: &[u64]| all.iter().flat_map(|it| it.to_le_bytes()).collect::<Vec<u8>>();
+    let halves = |all: &[u16]| all.iter().flat_map(|it| it.to_le_bytes()).collect::<Vec<u8>>();
+    let section = |name: u64, kind: u64, at: usize, size: usize| {
+        let (at, size) = (at as u64, size as u64);
+        words(&[name | kind << 32, 2, at, at, size, 0, 1, 0])
+    };
+    let end = (sections + 3 * 64) as u64;
+    // ET_DYN for x86-64; on another machine it is a file all the same. One program header, three sections.
+    let head = [
+        &[0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+        &halves(&[3, 62, 1, 0]),
+        &words(&[0, 64, sections as u64]),
+        &halves(&[0, 0, 64, 56, 1, 64, 3, 2]),
+        // PT_LOAD, which may be read and run, of the whole file at 0.
+        &words(&[1 | 5 << 32, 0, 0, 0, end, end, 4096]),
+    ];
+    let mut bytes = head.concat();
+    bytes.resize(TABLE, 0xc3);
+    bytes.extend(table);
+    bytes.extend(NAMES);
+    bytes.resize(sections, 0);
+    bytes.extend(section(0, 0, 0, 0));
+    bytes.extend(section(1, 1, TABLE, names - TABLE));
+    bytes.extend(section(11, 3, names, NAMES.len()));
+    std::fs::write(path, bytes).unwrap();
 }

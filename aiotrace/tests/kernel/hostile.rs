@@ -27,17 +27,17 @@ use super::{
 };
 
 /// Both sources are tried.
-const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
+pub(super) const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
 
 /// A directory that belongs to the user of the targets.
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     directory
 }
 
 /// A copy of the workloads' program, to be mapped by a target.
-fn copy(directory: &Path) -> PathBuf {
+pub(super) fn copy(directory: &Path) -> PathBuf {
     copy_as(directory, "x")
 }
 
@@ -49,7 +49,7 @@ fn copy_as(directory: &Path, name: &str) -> PathBuf {
 }
 
 /// How many stacks have a function in this file.
-fn with_file(trace: &Trace, file: &Path) -> usize {
+pub(super) fn with_file(trace: &Trace, file: &Path) -> usize {
     let is_there = |it: &FunctionObject| it.module.as_deref() == file.to_str();
     trace.setups().iter().filter(|it| it.stack.iter().flatten().any(is_there)).count()
 }

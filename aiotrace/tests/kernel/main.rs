@@ -22,6 +22,7 @@ mod findings;
 mod full_speed;
 mod held;
 mod hostile;
+mod hostile_files;
 #[expect(dead_code, reason = "xtask reads the rest")]
 mod kernels;
 mod lifecycle;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         full_speed::TESTS,
         held::TESTS,
         hostile::TESTS,
+        hostile_files::TESTS,
         lifecycle::TESTS,
         ls::TESTS,
         oracle::TESTS,

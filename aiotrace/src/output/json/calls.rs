@@ -19,22 +19,23 @@ impl<W: Write> Json<W> {
     /// Writes a call that returned.
     pub(super) fn call(&mut self, event: &Event, call: &Call) -> io::Result<()> {
         let Self { lines: Lines { line, .. }, paths, symbols, rules, compat } = self;
+        let pid = event.pid;
         head(line, event, call, rules.injected(call));
         arguments(line, &call.args);
         match &call.args {
             Args::Setup { stored, .. } => {
                 put(line, ",\"handle\":");
                 optional(line, stored.as_ref(), |line, handle| hex(line, handle.0));
-                stack(line, symbols, call);
+                stack(line, symbols, pid, call);
             }
-            Args::Destroy { .. } => optional_stack(line, symbols, call),
+            Args::Destroy { .. } => optional_stack(line, symbols, pid, call),
             Args::Submit { iocbs: list, truncated, .. } => {
                 put(line, ",\"iocbs\":");
                 iocbs(line, paths, event, list);
                 number(line, ",\"truncated\":", *truncated);
                 put(line, ",\"ring_before\":");
                 optional(line, call.ring_before.as_ref(), ring);
-                optional_stack(line, symbols, call);
+                optional_stack(line, symbols, pid, call);
             }
             Args::Getevents {
                 timeout_value,
@@ -67,7 +68,7 @@ impl<W: Write> Json<W> {
                     index += 1;
                 });
                 number(line, ",\"truncated\":", *truncated);
-                optional_stack(line, symbols, call);
+                optional_stack(line, symbols, pid, call);
             }
             Args::Cancel { iocb: address, value, .. } => {
                 put(line, ",\"iocb\":");
@@ -79,7 +80,7 @@ impl<W: Write> Json<W> {
                 };
                 let known = value.map(|_| known);
                 optional(line, known.as_ref(), |line, it| iocb(line, paths, event, it));
-                optional_stack(line, symbols, call);
+                optional_stack(line, symbols, pid, call);
             }
         }
         put(line, ",\"ring\":");
@@ -253,21 +254,21 @@ fn ring(line: &mut Vec<u8>, ring: &event::Ring) {
 }
 
 /// For calls whose stack is copied only if that is asked for.
-fn optional_stack(line: &mut Vec<u8>, symbols: &Symbolizer, call: &Call) {
+fn optional_stack(line: &mut Vec<u8>, symbols: &Symbolizer, pid: u32, call: &Call) {
     if call.stack.is_some() {
-        stack(line, symbols, call);
+        stack(line, symbols, pid, call);
     }
 }
 
-fn stack(line: &mut Vec<u8>, symbols: &Symbolizer, call: &Call) {
+fn stack(line: &mut Vec<u8>, symbols: &Symbolizer, pid: u32, call: &Call) {
     let stack = call.stack.as_ref();
     put(line, ",\"stack\":");
-    optional(line, stack, |line, stack| list(line, &symbols.describe(stack), function));
+    optional(line, stack, |line, stack| list(line, &symbols.describe(pid, stack), function));
     let is_truncated = stack.is_some_and(|it| it.truncated);
     put(line, ",\"stack_truncated\":");
     put(line, if is_truncated { "true" } else { "false" });
     put(line, ",\"site\":");
-    let site = stack.and_then(|it| Site::of(call.args.syscall(), it, symbols));
+    let site = stack.and_then(|it| Site::of(call.args.syscall(), pid, it, symbols));
     optional(line, site.as_ref(), |line, it| {
         text(line, "{\"id\":", &it.id.to_string());
         put(line, ",\"name\":");

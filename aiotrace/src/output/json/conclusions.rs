@@ -52,10 +52,9 @@ impl<W: Write> Json<W> {
             evidence: finding.numbers().into_iter().map(|(name, it)| (name.into(), it)).collect(),
             request,
             holders: holders.collect(),
-            stack: finding
-                .stack
-                .as_ref()
-                .map(|stack| self.symbols.describe(stack).iter().map(function).collect()),
+            stack: finding.stack.as_ref().map(|stack| {
+                self.symbols.describe(finding.pid, stack).iter().map(function).collect()
+            }),
         };
         self.write(&line)
     }

@@ -47,8 +47,8 @@ impl<W: Write> Text<W> {
         if let Some(stack) =
             call.stack.as_ref().filter(|_| self.options.verbose || self.options.stacks)
         {
-            self.stack(stack);
-            if let Some(site) = Site::of(call.args.syscall(), stack, &self.symbols) {
+            self.stack(event.pid, stack);
+            if let Some(site) = Site::of(call.args.syscall(), event.pid, stack, &self.symbols) {
                 self.lines.line.push(b'\n');
                 self.styled(DIM, &format!("    site {}", site.id));
             }
@@ -335,9 +335,9 @@ impl<W: Write> Text<W> {
         show(&mut self.lines.line, "ring", call.ring);
     }
 
-    /// Writes a line for each function of a stack: `at function (file:line)`.
-    pub(super) fn stack(&mut self, stack: &Stack) {
-        for named in self.symbols.describe(stack) {
+    /// Writes a line for each function of a stack of a process: `at function (file:line)`.
+    pub(super) fn stack(&mut self, pid: u32, stack: &Stack) {
+        for named in self.symbols.describe(pid, stack) {
             self.lines.line.push(b'\n');
             self.styled_bytes(DIM, |line| {
                 line.extend_from_slice(b"    at ");

@@ -348,7 +348,7 @@ impl<W: Write> Output for Text<W> {
         self.lines.line.extend_from_slice(b" ***");
         let shows_stacks = self.options.verbose || self.options.stacks;
         if let Some(stack) = finding.stack.as_ref().filter(|_| shows_stacks) {
-            self.stack(stack);
+            self.stack(finding.pid, stack);
         }
         self.lines.end()
     }

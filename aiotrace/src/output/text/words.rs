@@ -129,7 +129,7 @@ pub(super) fn function(line: &mut Vec<u8>, named: &Named) {
 /// For a finding about a call, `called by` stands in the place of `made by`.
 pub(super) fn made_by(symbols: &Symbolizer, finding: &Finding) -> String {
     let Some(stack) = &finding.stack else { return String::new() };
-    let named = symbols.describe(stack);
+    let named = symbols.describe(finding.pid, stack);
     let Some(first) = culprit(&named) else { return String::new() };
     // Programs have their own functions around system calls: so several functions are named.
     let own = named.iter().skip_while(|it| !std::ptr::eq(*it, first)).take(MAKERS);

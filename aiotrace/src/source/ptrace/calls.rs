@@ -20,7 +20,7 @@ use super::{
     sites::Sites,
     tracee::{InCall, Tracee},
 };
-use crate::clock::monotonic;
+use crate::{clock::monotonic, source::backlog::Message};
 
 /// Writes the records of calls.
 pub struct Calls {
@@ -340,7 +340,8 @@ impl Calls {
         if let Some(sites) = &mut self.sites {
             let stack = sites.unwind(tracee.pid, &record, &pages);
             if self.needs_sites {
-                call.site = sites.of(call.syscall, &stack);
+                call.site = sites.of(call.syscall, tracee.pid, &stack);
+                sites.tell(|text| self.records.say(Message::Note(text)));
             }
             if is_shown && let Some(known) = sites.keep(stack) {
                 record = Stack { known, pages: 0, read: 0, ..record };

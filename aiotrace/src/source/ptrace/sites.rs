@@ -3,7 +3,10 @@
 //! read by a confined child, once for each place, so only the first call from a place takes long.
 
 use std::{
-    collections::HashMap,
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+    fs::File,
+    rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,7 +17,7 @@ use aiotrace_common::{
 use foldhash::fast::RandomState;
 
 use crate::stacks::{
-    Copied, Found, Known, ModuleId, OpenFiles, Processes, Site, Stack, Symbolizer, Unwind,
+    Children, Copied, Known, ModuleId, OpenFiles, Processes, Site, Stack, Symbolizer, Unwind, Waits,
 };
 
 /// Most stacks whose sites are remembered; beyond, all are forgotten.
@@ -28,18 +31,35 @@ const MOST_FILES: usize = 1024;
 pub struct Sites {
     processes: Processes,
     symbols: Symbolizer,
-    known: HashMap<(Syscall, Stack), Option<Arc<Site>>, RandomState>,
+    known: HashMap<(Syscall, Stack), Arc<Site>, RandomState>,
     unwound: Unwound,
     files: OpenFiles,
+    notes: Notes,
 }
 
+/// What the user should know, until it is told: the thread that traces writes to nobody who may let it wait. They are
+/// few, because [`Children`] say little.
+type Notes = Rc<RefCell<VecDeque<String>>>;
+
 impl Sites {
-    /// Puts files in `files`, and stacks for the reader in `unwound`.
-    pub fn new(files: OpenFiles, unwound: Unwound) -> Self {
+    /// Puts files in `files`, and stacks for the reader in `unwound`. Waits for names as long as `waits` allows.
+    pub fn new(files: OpenFiles, unwound: Unwound, waits: Waits) -> Self {
         let processes = Processes::new(Nobody).with_files(files.clone());
+        let notes = Notes::default();
+        let to = Rc::clone(&notes);
+        let say = Box::new(move |text| to.borrow_mut().push_back(text));
         // Threads are stopped meanwhile, so nothing is fetched.
-        let symbols = Symbolizer::in_child(files.clone(), None);
-        Self { processes, symbols, known: HashMap::default(), unwound, files }
+        let children = Children::new(files.clone(), None, waits, say);
+        let symbols = Symbolizer::in_children(children);
+        Self { processes, symbols, known: HashMap::default(), unwound, files, notes }
+    }
+
+    /// Tells by `say` what the user should know, until that returns `false`: then the rest waits.
+    pub fn tell(&self, mut say: impl FnMut(String) -> bool) {
+        let mut notes = self.notes.borrow_mut();
+        while notes.front().is_some_and(|it| say(it.clone())) {
+            notes.pop_front();
+        }
     }
 
     /// Unwinds a stack.
@@ -49,14 +69,18 @@ impl Sites {
         self.processes.unwind(pid, &copied)
     }
 
-    /// The site of a call with this stack; `None` if it is not known.
-    pub fn of(&mut self, call: Syscall, stack: &Stack) -> Option<Arc<Site>> {
+    /// The site of a call of this process with this stack; `None` if it is not known now.
+    pub fn of(&mut self, call: Syscall, pid: u32, stack: &Stack) -> Option<Arc<Site>> {
+        let key = (call, stack.clone());
+        if let Some(known) = self.known.get(&key) {
+            return Some(Arc::clone(known));
+        }
+        let site = Arc::new(Site::of(call, pid, stack, &self.symbols)?);
         if self.known.len() >= MOST {
             self.known.clear();
         }
-        let symbols = &self.symbols;
-        let site = self.known.entry((call, stack.clone()));
-        site.or_insert_with(|| Site::of(call, stack, symbols).map(Arc::new)).clone()
+        self.known.insert(key, Arc::clone(&site));
+        Some(site)
     }
 
     /// Keeps a stack for the reader, and returns its number; `None` if there is no room.
@@ -96,7 +120,7 @@ struct Table {
     last: u64,
     stacks: HashMap<u64, Stack, RandomState>,
     /// The names of functions are wanted when the program, and the thread that traces it, may have ended.
-    files: HashMap<ModuleId, Arc<Found>, RandomState>,
+    files: HashMap<ModuleId, Arc<File>, RandomState>,
 }
 
 impl Unwound {
@@ -130,4 +154,26 @@ struct Nobody;
 impl Known for Nobody {
     fn tell(&mut self, _: &StackKey, _: &KnownStack) {}
     fn withdraw(&mut self, _: &StackKey) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_told_later() {
+        let sites = Sites::new(OpenFiles::default(), Unwound::default(), Waits::TO_SHOW);
+        sites.notes.borrow_mut().extend(["one", "two"].map(str::to_owned));
+        let mut told = Vec::new();
+        sites.tell(|_| false);
+        sites.tell(|it| {
+            told.push(it);
+            told.len() < 2
+        });
+        sites.tell(|it| {
+            told.push(it);
+            true
+        });
+        assert_eq!(told, ["one", "two", "two"]);
+    }
 }

@@ -55,6 +55,7 @@ use crate::{
         bpf::adopt::Found,
         collector::{End, Signals, Stop},
     },
+    stacks::Waits,
 };
 
 /// How often the tracer looks for what it may have missed.
@@ -172,7 +173,12 @@ impl Tracer {
         let needs_sites = |it: &super::Rules| it.judge.rules().iter().any(Rule::needs_place);
         let needs_sites = options.rules.as_ref().is_some_and(needs_sites);
         let (files, unwound) = (options.files.clone(), options.unwound.clone());
-        let sites = (needs_sites || options.all_stacks).then(|| Sites::new(files, unwound));
+        // While names are read for one process, others may be held in stops.
+        let waits = match &options.target {
+            Target::Running(pids) if pids.len() > 1 => Waits::AT_A_STOP,
+            Target::Running(_) | Target::Launched { .. } => Waits::TO_SHOW,
+        };
+        let sites = (needs_sites || options.all_stacks).then(|| Sites::new(files, unwound, waits));
         let calls = Calls {
             records: Records::new(feeder),
             rings: Rings::default(),

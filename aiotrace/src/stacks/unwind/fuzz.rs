@@ -6,7 +6,7 @@ use aiotrace_common::arch::Place;
 use framehop::Unwinder as _;
 
 use super::{Copied, Loaded, Modules, PAGE, Process, Region};
-use crate::stacks::maps::Mapped;
+use crate::stacks::maps::{Mapped, Part};
 
 /// Unwinds a stack with tables for unwinding. The bytes are: three registers, the sizes of the two
 /// tables (two bytes each), the tables, and the stack. Returns how many functions are in progress.
@@ -20,8 +20,8 @@ pub fn unwind(bytes: &[u8]) -> u64 {
     // 1 MiB of code at 4 MiB.
     let (start, end) = (0x40_0000, 0x50_0000);
     let (identity, path) = ((b"fe:01".to_vec(), 1), b"/x".to_vec());
-    let mapped = Mapped { identity, offset: 0, path, mounts: None };
-    let region = Region { start, end, file: Some(mapped) };
+    let mapped = Arc::new(Mapped { identity, path, mounts: None });
+    let region = Region { start, end, file: Some(Part { file: mapped, offset: 0 }) };
     let loaded = Arc::new(Loaded::with_tables(file, eh_frame, eh_frame_hdr));
     let mut process = Process { looked: 1, ..Process::default() };
     if let Some(module) = loaded.placed(&region) {

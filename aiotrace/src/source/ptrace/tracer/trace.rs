@@ -113,6 +113,9 @@ impl Tracer {
                 format!("{uncounted} calls and completions had no fault: too many to be counted");
             self.calls.records.say(Message::Note(text));
         }
+        if let Some(sites) = &self.calls.sites {
+            sites.tell(|text| self.calls.records.say(Message::Note(text)));
+        }
         let losses = self.losses();
         let end = End { reason, losses, in_calls, attached, runs: None, counted: None };
         if self.is_filtered() {
