@@ -133,17 +133,14 @@ fn after_faults(report: &Report) -> String {
 /// How a process uses AIO.
 fn usage(end: &Ended, it: &Usage) -> Vec<String> {
     let who = process(&it.process, it.pid);
-    let mut lines = vec![format!(
-        "{who}: {}{} completed, {}B moved, in {} of trace",
-        if it.is_at_least { "at least " } else { "" },
-        if it.requests == 1 {
-            "1 request".to_owned()
-        } else {
-            format!("{} requests", thousands(it.requests))
-        },
-        bytes(it.bytes),
-        duration(end.attached.as_nanos() as u64),
-    )];
+    let completed = match (it.requests, it.is_at_least) {
+        (0, true) => "no request was seen to complete".to_owned(),
+        (1, false) => "1 request completed".to_owned(),
+        (count, false) => format!("{} requests completed", thousands(count)),
+        (count, true) => format!("at least {} requests completed", thousands(count)),
+    };
+    let (moved, time) = (bytes(it.bytes), duration(end.attached.as_nanos() as u64));
+    let mut lines = vec![format!("{who}: {completed}, {moved}B moved, in {time} of trace")];
     let bound = match it.peak.bound() {
         Bound::Exact => "",
         Bound::AtMost => "at most ",
@@ -193,7 +190,7 @@ fn inline(it: &Usage) -> String {
     let kinds = [
         (direct, "with O_DIRECT"),
         (buffered, "without O_DIRECT"),
-        (unknown, "of which that is unknown"),
+        (unknown, "of which O_DIRECT is unknown"),
     ];
     let kinds: Vec<String> = kinds
         .iter()
