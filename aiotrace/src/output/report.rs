@@ -8,7 +8,7 @@ use crate::{
     model::{
         ContextId, Done, FaultRow, Finding, Name, Report, Severity,
         latency::Percentiles,
-        report::{End, Quiet, Row},
+        report::{Quiet, Row},
     },
     words::{self, number::thousands},
 };

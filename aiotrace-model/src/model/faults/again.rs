@@ -96,18 +96,19 @@ impl Given {
 
     /// Why the program may have done something else: the context was given more than retries, or the thread made more.
     fn others(&self, space: SpaceId, ctx: Handle, since: &Since) -> Option<Doubt> {
+        since.other.err().or_else(|| self.requests(space, ctx, since))
+    }
+
+    /// The same, of requests only.
+    pub(super) fn requests(&self, space: SpaceId, ctx: Handle, since: &Since) -> Option<Doubt> {
         let is_newest = |of: Of, number: u64| {
             let newest = self.newest.get(&(space, of)).filter(|it| it.fault <= since.fault);
             newest.is_some_and(|it| it.other == number)
         };
-        match since.other {
-            Err(doubt) => Some(doubt),
-            Ok((of_context, of_thread)) => {
-                let is_so = is_newest(Of::Context(ctx), of_context)
-                    && is_newest(Of::Thread(since.tid), of_thread);
-                (!is_so).then_some(Doubt::Submitted)
-            }
-        }
+        let (of_context, of_thread) = since.other.ok()?;
+        let is_so =
+            is_newest(Of::Context(ctx), of_context) && is_newest(Of::Thread(since.tid), of_thread);
+        (!is_so).then_some(Doubt::Submitted)
     }
 
     /// An address space that stood for a process has become known.

@@ -228,6 +228,8 @@ impl Faults {
             self.take(number, place);
         }
         let Some(watched) = self.watched.get_mut(&number) else { return };
+        // What the program does after other requests may be its next one.
+        let others = self.given.requests(watched.space, watched.current(), &watched.since);
         watched.after.get_or_insert(began.saturating_sub(watched.time));
         // When the program got a completion is not always known.
         let is_known = !matches!(watched.kind, Kind::Completion { is_delivered: false, .. });
@@ -235,7 +237,7 @@ impl Faults {
         // What another thread syncs may be what was written before.
         let is_early = call.call.does() == Does::Sync && call.entered.is_none();
         let early = (is_early && tid != watched.tid).then_some(Doubt::AnotherThread);
-        watched.again = watched.again.or(watched.since.is_refilled()).or(late).or(early);
+        watched.again = watched.again.or(watched.since.is_refilled()).or(late).or(early).or(others);
         let (_, count) = watched.done.unwrap_or((call.call, 0));
         watched.done = Some((call.call, count + 1));
         let is_all = match &watched.kind {
