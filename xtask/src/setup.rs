@@ -76,7 +76,7 @@ enum Item {
 }
 
 /// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 19] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -95,6 +95,7 @@ const TOOLS: [(&str, &str); 18] = [
     ("man-db", "man"),
     ("jq", "jq"),
     ("debuginfod", "debuginfod"),
+    ("thin-provisioning-tools", "thin_restore"),
 ];
 
 impl Item {
