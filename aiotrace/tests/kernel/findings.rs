@@ -205,7 +205,16 @@ pair!(cancel_refused, "cancel-refused", "info cancel-refused", [], NOTHING);
 /// Under ptrace a fast request may have completed when the stop after its io_submit is over.
 fn shallow_queue() {
     if !machine::is_ptrace() {
-        let trace = expect("bad-shallow-queue", &["info shallow-queue"]);
+        // Where one processor does all, the worker takes it before the thread waits: then the thread does not wait.
+        let found_in = |trace: &Trace| found(trace) == ["info shallow-queue"];
+        let mut trace = run_program(&["bad-shallow-queue"]);
+        for _ in 1..20 {
+            if found_in(&trace) {
+                break;
+            }
+            trace = run_program(&["bad-shallow-queue"]);
+        }
+        assert!(found_in(&trace), "{:?}; unsure: {:?}", found(&trace), trace.why_unsure());
         for (name, value) in [("asked", 8), ("reached", 1), ("requests", 1200)] {
             assert_eq!(trace.findings()[0].evidence[name], value, "{name}");
         }
