@@ -1091,6 +1091,25 @@ fn how_long_a_program_stood_still_is_the_same_number_in_each_line() {
     assert!(trace.rows()[0].ends_with(hung), "{:?}", trace.rows());
 }
 
+/// The tracer may hold it in its retry, because it is behind.
+#[test]
+fn who_is_in_a_retry_when_the_time_is_over_is_not_hung() {
+    let said = |is_inside: bool| {
+        let mut trace = Trace::new();
+        (0..3).for_each(|_| trace.call(Some(ERROR), EAGAIN, write(1, 0)));
+        let entered = Some(trace.now + 500);
+        trace.now += 2 * SECOND;
+        if is_inside {
+            let (args, why) = (write(1, 0), Why::Reported);
+            trace.tell(Body::Unfinished(Unfinished { entered, args, why }));
+        }
+        trace.model.timed_out(trace.now);
+        trace.told().pop().expect("a verdict")
+    };
+    assert!(said(true).contains("still retrying when --timeout ended it"), "{}", said(true));
+    assert!(said(false).contains("hung: it had made no AIO call for 2.00s"), "{}", said(false));
+}
+
 /// Neither is it hung that tries again and again, nor did it die by itself if we killed it.
 #[test]
 fn a_program_that_retries_until_it_is_ended_is_told_to_do_so_and_not_to_die() {

@@ -131,12 +131,17 @@ impl Faults {
 
     /// What the process was doing about a fault at this time.
     fn doing(&self, it: &Watched, time: u64) -> Doing {
-        let last = self.active.get(&it.space).map_or(it.time, |active| active.last.max(it.time));
+        let active = self.active.get(&it.space);
+        let last = active.map_or(it.time, |active| active.last.max(it.time));
         let still = time.saturating_sub(last);
         // How long it took before: the faults that its retries met, or this one.
         let pace = it.before.last().and_then(|it| it.after).or(it.after);
         let tries = it.retries.saturating_add(it.before.len() as u64);
         let is_on = |pace: u64| still <= pace.saturating_mul(8).saturating_add(LATE);
+        // Perhaps the tracer holds it there, because it is behind.
+        if active.is_some_and(|it| it.is_in_submit) && it.settled.is_none() && tries > 0 {
+            return Doing::Retries;
+        }
         match still < STILL_AFTER {
             true if it.settled.is_none() && tries > 1 && pace.is_some_and(is_on) => Doing::Retries,
             true => Doing::Calls,

@@ -46,6 +46,7 @@ impl Model {
         if let Some(activity) = self.faults.active.get_mut(&space) {
             activity.calls += 1;
             activity.last = activity.last.max(event.time);
+            activity.is_in_submit = false;
         }
         self.faults.asked.call(&call.args);
         let is_injected = self.faults.rules.injected(call);
@@ -111,6 +112,8 @@ impl Model {
         let (ret, is_injected) = (None, false);
         let tid = event.tid;
         let stack = None;
+        let activity = self.faults.active.get_mut(&space);
+        activity.into_iter().for_each(|it| it.is_in_submit |= matches!(args, Args::Submit { .. }));
         self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected, stack });
     }
 

@@ -63,6 +63,8 @@ struct Activity {
     calls: u64,
     /// The last one, or the last synchronous one, returned.
     last: u64,
+    /// A thread was in io_submit at the last look.
+    is_in_submit: bool,
 }
 
 /// All faults.
@@ -218,7 +220,7 @@ impl Faults {
             row.not_followed += 1;
             return None;
         }
-        let fresh = Activity { calls: 0, last: watched.time };
+        let fresh = Activity { calls: 0, last: watched.time, is_in_submit: false };
         watched.calls = self.active.entry(watched.space).or_insert(fresh).calls;
         let number = self.next;
         self.next += 1;
