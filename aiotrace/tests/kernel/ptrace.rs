@@ -304,14 +304,14 @@ fn a_write_that_the_attach_cuts_short_is_counted() {
     let mut program = Program::ready(&["blocked-write"]);
     let call = || std::fs::read_to_string(format!("/proc/{}/syscall", program.pid()));
     await_that("it waits in write(2)", || call().is_ok_and(|it| it.starts_with("1 ")));
-    let trace = attach(program.pid(), &["--duration", "0.1"]).end();
+    let trace = attach(program.pid(), &["--duration", "1"]).end();
     assert!(trace.stderr.contains(SAID), "{}", trace.stderr);
     assert!(program.line().parse::<u64>().unwrap() < 1 << 20);
     program.go_on();
     // The twin waits for something else than a write.
     let mut program = Program::ready(&["blocked", "300"]);
     await_blocked(program.pid());
-    let trace = attach(program.pid(), &["--duration", "0.1"]).end();
+    let trace = attach(program.pid(), &["--duration", "1"]).end();
     assert!(!trace.stderr.contains("wrote a part"), "{}", trace.stderr);
     program.line();
 }

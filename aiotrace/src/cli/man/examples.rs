@@ -34,7 +34,10 @@ const ALL: &[(&str, &str, &[Example])] = &[
         "aiotrace-attach",
         "aiotrace-run(1), aiotrace-report(1)",
         &[
-            ("What is wrong with a process, in twelve seconds", "aiotrace attach -q -p 4711 -d 12s"),
+            (
+                "What is wrong with a process, in twelve seconds",
+                "aiotrace attach -q -p 4711 -d 12s",
+            ),
             ("Only calls and results that are errors", "aiotrace attach --only error -p mariadbd"),
             (
                 "Who does how much and how fast, each second",

@@ -9,7 +9,7 @@ use super::{
     pieces::{decimal, hex, list, number, optional, put, string, text},
 };
 use crate::{
-    event::{self, Args, Call, Entry, Event, errno_name, opcode_name},
+    event::{self, Args, Call, Entry, Event, Syscall, errno_name, opcode_name},
     opcode::Opcode,
     output::{lines::Lines, paths::Paths},
     stacks::{Named, Site, Symbolizer},
@@ -267,14 +267,19 @@ fn stack(line: &mut Vec<u8>, symbols: &Symbolizer, pid: u32, call: &Call) {
     let is_truncated = stack.is_some_and(|it| it.truncated);
     put(line, ",\"stack_truncated\":");
     put(line, if is_truncated { "true" } else { "false" });
-    put(line, ",\"site\":");
     let site = stack.and_then(|it| Site::of(call.args.syscall(), pid, it, symbols));
-    optional(line, site.as_ref(), |line, it| {
-        text(line, "{\"id\":", &it.id.to_string());
+    let show = |line: &mut Vec<u8>, it: &Site| {
+        text(line, ",\"site\":{\"id\":", &it.id.to_string());
         put(line, ",\"name\":");
         string(line, it.name.as_bytes());
         line.push(b'}');
-    });
+    };
+    match site {
+        Some(site) => show(line, &site),
+        // The lines of other calls lack what is unknown.
+        None if call.args.syscall() == Syscall::Setup => put(line, ",\"site\":null"),
+        None => (),
+    }
 }
 
 fn function(line: &mut Vec<u8>, named: &Named) {

@@ -38,7 +38,7 @@ call! {
         /// As in io_setup; absent without `stack`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stack_truncated: Option<bool>,
-        /// As in io_setup; absent without `stack`.
+        /// As in io_setup; absent without `stack`, and if no function of the stack is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         site: Option<SiteObject>,
     }
@@ -64,7 +64,7 @@ call! {
         /// As in io_setup; absent without `stack`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stack_truncated: Option<bool>,
-        /// As in io_setup; absent without `stack`.
+        /// As in io_setup; absent without `stack`, and if no function of the stack is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         site: Option<SiteObject>,
     }
@@ -89,7 +89,7 @@ call! {
         /// As in io_setup; absent without `stack`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stack_truncated: Option<bool>,
-        /// As in io_setup; absent without `stack`.
+        /// As in io_setup; absent without `stack`, and if no function of the stack is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         site: Option<SiteObject>,
     }
@@ -108,7 +108,7 @@ call! {
         /// As in io_setup; absent without `stack`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stack_truncated: Option<bool>,
-        /// As in io_setup; absent without `stack`.
+        /// As in io_setup; absent without `stack`, and if no function of the stack is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         site: Option<SiteObject>,
     }
