@@ -15,7 +15,7 @@ const MOST_LOOKS: usize = 16;
 /// Looks at all processes that have a file, in a second: each of them may have to go through 100,000 descriptors.
 const MOST_IN_A_SECOND: u32 = 16;
 /// Looks at what a descriptor is, beside those that come with its path.
-const MOST_FILES_IN_A_SECOND: u32 = 64;
+const MOST_FILES_IN_A_SECOND: u32 = 16;
 /// Descriptors of which something is known.
 const MOST_DESCRIPTORS: usize = 1024;
 
