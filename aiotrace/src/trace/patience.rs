@@ -55,8 +55,8 @@ pub enum Ending {
 pub enum Looked {
     /// The model is to be told that the program was asked to end at this time.
     Tell(u64),
-    /// The model knows that by now.
-    Told,
+    /// It shows what the program did before it was asked to end, which [`Patience::tells`] tells.
+    Before,
     /// The report is for somebody who asked by a signal.
     ForSomebodyElse,
 }
@@ -139,7 +139,8 @@ impl Patience {
             self.ask_to_end();
             return Looked::Tell(now);
         }
-        self.tells(u64::MAX).map_or(Looked::Told, Looked::Tell)
+        // It was made before the program was asked to end: what the program did since then waits behind it.
+        Looked::Before
     }
 
     /// When the program was asked to end, if the model is to be told of it before an event of this time.
@@ -219,8 +220,11 @@ mod tests {
         };
         let mut patience = late();
         assert_eq!((patience.tells(100), patience.tells(101)), (Some(100), None));
-        assert_eq!(patience.looked(200), Looked::Told);
+        assert_eq!(patience.looked(200), Looked::Before);
         assert_eq!(patience.looked(201), Looked::ForSomebodyElse);
-        assert_eq!(late().looked(200), Looked::Tell(100));
+        // The report comes first, and records that are older than the end of the time wait behind it.
+        let mut patience = late();
+        assert_eq!((patience.looked(200), patience.tells(99)), (Looked::Before, None));
+        assert_eq!(patience.tells(u64::MAX), Some(100));
     }
 }

@@ -68,7 +68,7 @@ impl Model {
             self.submitted_elsewhere(space, call);
         }
         if self.provokes(call) {
-            self.provoked = self.provoked.max(event.time);
+            self.provoke(event.time);
         }
         let Some(fault) = call.fault else { return };
         let cause = Cause::Call(call.args.syscall());
@@ -234,7 +234,7 @@ impl Model {
         if delivered(Some(fault)).is_none() {
             return;
         }
-        self.provoked = self.provoked.max(event.time);
+        self.provoke(event.time);
         let space = self.space(event.pid);
         self.faults.forget_retries();
         if self.faults.changed.len() < MOST_FAULTS {

@@ -15,7 +15,7 @@ const MOST_LOOKS: usize = 16;
 /// Looks at all processes that have a file, in a second: each of them may have to go through 100,000 descriptors.
 const MOST_IN_A_SECOND: u32 = 16;
 /// Looks at what a descriptor is, beside those that come with its path.
-const MOST_FILES_IN_A_SECOND: u32 = 16;
+const MOST_FILES_IN_A_SECOND: u32 = 64;
 /// Descriptors of which something is known.
 const MOST_DESCRIPTORS: usize = 1024;
 
@@ -27,9 +27,9 @@ type Made = (u64, u32);
 pub struct Sharers {
     /// What else may read or write them, when that was looked up, while something was left without a break since.
     ways: Map<(SpaceId, u32), (u64, Ways)>,
-    /// Their files, and when the looks were over, likewise.
+    /// Their files, and when the looks were over, while synchronous calls are watched.
     ids: Map<(SpaceId, u32), ((u64, u64), u64)>,
-    /// Since when something was left without a break, so that no close was missed.
+    /// Since when synchronous calls are watched without a break, so that no close was missed.
     unbroken: u64,
     /// Those that may be of the file of a request, and are to be looked at.
     unlooked: Vec<u32>,
@@ -61,9 +61,8 @@ impl Sharers {
         has_room || is_known
     }
 
-    /// Something is left from this time on, and nothing was before: nobody has watched for what was closed.
-    fn begin(&mut self, time: u64) {
-        self.ways.clear();
+    /// Synchronous calls are watched anew from this time on: what was closed before, nobody has seen.
+    pub(super) fn begin(&mut self, time: u64) {
         self.ids.clear();
         self.unbroken = time;
     }
@@ -214,7 +213,7 @@ impl Model {
         unseen: &mut Unseen,
     ) -> Vec<(u32, Doubt)> {
         if self.faults.owing.is_empty() {
-            self.faults.sharers.begin(time);
+            self.faults.sharers.ways.clear();
         }
         let placeless = self.faults.placeless_of(space, written);
         for fd in unseen.fds().to_vec().iter().chain(written) {

@@ -28,6 +28,15 @@ impl Model {
         (!has_short && self.faults.owing.is_empty() && is_all_told).then_some(self.provoked)
     }
 
+    /// Synchronous calls are watched from this time on, because of something that is left.
+    pub(super) fn provoke(&mut self, time: u64) {
+        // Whoever asked may have stopped watching them.
+        if self.settled_up_to().is_some() {
+            self.faults.sharers.begin(time);
+        }
+        self.provoked = self.provoked.max(time);
+    }
+
     /// A synchronous call returned.
     pub(in crate::model) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
         let space = self.space(event.pid);
@@ -48,8 +57,12 @@ impl Model {
 
     /// io_submit accepted requests: perhaps of the file of what another process left, which may have the file open.
     pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, call: &Call) {
-        let has_short = self.spaces.in_any_order().any(|it| it.1.has_short());
+        // Most traces have nothing that is left.
+        if self.provoked == 0 {
+            return;
+        }
         let Args::Submit { iocbs, .. } = &call.args else { return };
+        let has_short = self.spaces.in_any_order().any(|it| it.1.has_short());
         if !has_short && self.faults.owing.is_empty() {
             return;
         }
