@@ -91,16 +91,11 @@ pub fn run(options: Options) -> Result<u8> {
     let junit = options.junit.map(|path| Junit { path, program: words.join(" ") });
     let settings = Settings { junit, ..options.show.settings() };
     let session = Session::prepare(&settings, plan)?;
-    let mut failed = None;
-    let outcome = session.trace(|filtered| {
-        if let Err(error) = child.release(filtered) {
-            failed = Some(error);
-        }
-        Ok(())
-    })?;
-    if let Some(error) = failed {
-        return Err(not_executed(&options.command[0], error));
-    }
+    // A program that cannot be executed has no report: nothing of it was seen.
+    let begin = |filtered| {
+        child.release(filtered).map_err(|error| not_executed(&options.command[0], error))
+    };
+    let outcome = session.trace(begin)?;
     if let collector::Reason::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = outcome.reason {
         // SIGTERM and SIGHUP sent to aiotrace are meant for the program: pass them on.
         let _ = kill(child.as_pid(), signal);

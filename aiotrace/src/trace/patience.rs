@@ -50,17 +50,6 @@ pub enum Ending {
     Hopeless,
 }
 
-/// For whom a report has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looked {
-    /// The model is to be told that the program was asked to end at this time.
-    Tell(u64),
-    /// It shows what the program did before it was asked to end, which [`Patience::tells`] tells.
-    Before,
-    /// The report is for somebody who asked by a signal.
-    ForSomebodyElse,
-}
-
 impl Patience {
     /// Watches the program if the plan says so.
     pub fn of(plan: &Plan) -> Self {
@@ -130,17 +119,15 @@ impl Patience {
         self.untold = Some(now);
     }
 
-    /// A report has come. If the look asked for it: asks the program to end, if that was not done yet.
-    pub fn looked(&mut self, now: u64) -> Looked {
-        if !std::mem::take(&mut self.awaits_report) {
-            return Looked::ForSomebodyElse;
+    /// A report has come. Returns whether the look asked for it; then asks the program to end, if that was not done yet.
+    /// (The report shows what the program did when it was made. What it did since then waits behind it, so
+    /// [`Self::tells`] says when to tell the model.)
+    pub fn looked(&mut self, now: u64) -> bool {
+        let is_ours = std::mem::take(&mut self.awaits_report);
+        if is_ours && self.step == Step::Looks {
+            self.looks_no_longer(now);
         }
-        if self.step == Step::Looks {
-            self.ask_to_end();
-            return Looked::Tell(now);
-        }
-        // It was made before the program was asked to end: what the program did since then waits behind it.
-        Looked::Before
+        is_ours
     }
 
     /// When the program was asked to end, if the model is to be told of it before an event of this time.
@@ -202,10 +189,15 @@ mod tests {
     #[test]
     fn what_the_program_did_is_told_when_the_look_is_there() {
         let mut patience = over(Step::Waits);
-        assert_eq!(patience.looked(5), Looked::ForSomebodyElse);
+        assert!(!patience.looked(5), "somebody asked for it by a signal");
         assert_eq!(patience.end(Instant::now()), Some(Ending::Look));
-        assert_eq!((patience.tells(9), patience.looked(10)), (None, Looked::Tell(10)));
-        assert_eq!(patience.looked(11), Looked::ForSomebodyElse);
+        assert_eq!((patience.tells(9), patience.looked(10)), (None, true));
+        assert!(!patience.looked(11), "somebody asked for it by a signal");
+        // Records that are older than the end of the time wait behind the report.
+        assert_eq!(
+            (patience.tells(9), patience.tells(10), patience.tells(11)),
+            (None, Some(10), None)
+        );
     }
 
     #[test]
@@ -220,11 +212,10 @@ mod tests {
         };
         let mut patience = late();
         assert_eq!((patience.tells(100), patience.tells(101)), (Some(100), None));
-        assert_eq!(patience.looked(200), Looked::Before);
-        assert_eq!(patience.looked(201), Looked::ForSomebodyElse);
+        assert!(patience.looked(200) && !patience.looked(201));
         // The report comes first, and records that are older than the end of the time wait behind it.
         let mut patience = late();
-        assert_eq!((patience.looked(200), patience.tells(99)), (Looked::Before, None));
+        assert_eq!((patience.looked(200), patience.tells(99)), (true, None));
         assert_eq!(patience.tells(u64::MAX), Some(100));
     }
 }

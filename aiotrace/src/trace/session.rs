@@ -14,7 +14,7 @@ use super::{
     cost::{self, Meter},
     faults::{self, Chosen},
     files,
-    patience::{Ending, Looked, Patience},
+    patience::{Ending, Patience},
     recorder::{Known, Recorder},
     settings::{Junit, Settings, SourceKind},
     view,
@@ -235,15 +235,11 @@ impl<'a> Session<'a> {
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
                 Some(Message::Report(losses, in_calls)) => {
                     let now = clock::monotonic();
-                    let looked = patience.looked(now);
-                    let now = if let Looked::Tell(time) = looked { time } else { now };
+                    let is_of_look = patience.looked(now);
                     decoder.in_progress(now, &in_calls, Why::Reported, |event| {
                         conclusions.event(event, &mut shown);
                     });
-                    if let Looked::Tell(time) = looked {
-                        conclusions.timed_out(time, &mut shown);
-                    }
-                    if looked != Looked::ForSomebodyElse {
+                    if is_of_look {
                         continue;
                     }
                     let unanswered = errand::unanswered();

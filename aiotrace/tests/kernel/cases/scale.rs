@@ -1,6 +1,10 @@
 //! Many contexts, many threads, long names: D8, D9, D15, D18.
 
-use std::{fs, os::unix::fs::symlink, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    process::Stdio,
+};
 
 use aiotrace::output::json::FunctionObject;
 
@@ -130,6 +134,18 @@ fn what_cannot_be_executed_has_one_status() {
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(text.starts_with("aiotrace: cannot execute "), "{program}: {text}");
         assert_eq!(text.lines().count(), 1, "{program}: {text}");
+    }
+    // That its interpreter is missing is known only when the probes are attached.
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("script");
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    for source in ["bpf", "ptrace"] {
+        let run = ["run", "--source", source, "--"];
+        let output = aiotrace().args(run).arg(&script).output().unwrap();
+        assert_eq!(output.status.code(), Some(127), "{source}");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(text.contains("aiotrace: cannot execute ") && !text.contains("==="), "{text}");
     }
 }
 
