@@ -7,13 +7,14 @@ use super::{
     files,
     items::{Items, Next, with_hint},
     recorder::{Functions, Known},
+    shown::Shown,
     view::View,
 };
 use crate::{
     event::Event,
     failure::Result,
     model::Severity,
-    output::Ended,
+    output::{Ended, people::Person},
     source::{Losses, recording::Item},
     trace,
 };
@@ -24,20 +25,46 @@ use crate::{
 /// # Errors
 /// If the recording cannot be read at all, or if the output cannot be written.
 pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool> {
+    let told = tell_to(path, fail_on, |known, functions| {
+        let view = view.open(known.paths(), &functions.symbols(), false, false)?;
+        view.file.as_ref().map_or(Ok(()), files::begin)?;
+        Ok(view.shown)
+    })?;
+    if let Some(why) = told.damage {
+        eprintln!("aiotrace: {why}");
+    }
+    Ok(told.failed)
+}
+
+/// What became of a recording that was shown.
+pub(super) struct Told {
+    /// There was a finding at least as severe as `fail_on`.
+    pub failed: bool,
+    /// Why it is not whole; `None`: it is.
+    pub damage: Option<String>,
+    /// It was not read to the end of its file.
+    pub is_cut: bool,
+}
+
+/// Shows a recording with the output that `opens` opens.
+pub(super) fn tell_to(
+    path: &Path,
+    fail_on: Option<Severity>,
+    opens: impl FnOnce(&Known, &Functions) -> Result<Shown>,
+) -> Result<Told> {
     let (mut items, start, settings) = Items::open(path)?;
     let known = Known::default();
     let functions = Functions::default();
-    let view = view.open(known.paths(), &functions.symbols(), false, false)?;
-    view.file.as_ref().map_or(Ok(()), files::begin)?;
-    let mut shown = view.shown;
+    let mut shown = opens(&known, &functions)?;
     let mut conclusions = Conclusions::again(settings, fail_on);
     conclusions.start(&start, &mut shown);
+    let (mut damage, mut is_damaged) = (None, false);
     let (mut last, mut events) = (start.clock.start, 0);
     let mut ended = loop {
         let item = match items.following().map_err(|error| with_hint(error, path))? {
             Next::Item(item) => item,
             Next::Over { why, is_cut } => {
-                eprintln!("aiotrace: {why}");
+                (damage, is_damaged) = (Some(why), is_cut);
                 if is_cut {
                     conclusions.event(&Event::lost_somewhere(last), &mut shown);
                 }
@@ -61,6 +88,10 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
                 conclusions.report(&ended, &mut shown);
             }
             Item::End(ended) => break ended,
+            Item::Who { pid, process, who } => {
+                let person = Person { pid, process, who };
+                shown.attempt(|output| output.person(&person));
+            }
             // Text and JSON do not have it; and a second beginning is an error.
             Item::Process { .. } | Item::Start(..) => (),
         }
@@ -75,7 +106,7 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
     ended.losses = conclusions.with_unread(ended.losses);
     conclusions.end(&ended, &mut shown);
     shown.finish()?;
-    Ok(conclusions.failed())
+    Ok(Told { failed: conclusions.failed(), damage, is_cut: is_damaged })
 }
 
 /// The end of a trace whose recording has no end.
