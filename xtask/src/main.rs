@@ -3,6 +3,7 @@
 
 mod arch;
 mod bench;
+mod binaries;
 mod build;
 mod command;
 mod cost;
@@ -17,7 +18,6 @@ mod lint;
 mod newer;
 mod perfetto;
 mod probes;
-mod release;
 mod setup;
 mod test;
 mod vm;

@@ -49,6 +49,7 @@ mod strace;
 mod support;
 mod sweep;
 mod top;
+mod twins;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         sweep::planted::TESTS,
         sweep::programs::TESTS,
         top::TESTS,
+        twins::TESTS,
         verdicts::TESTS,
     ])
 }
