@@ -25,31 +25,30 @@ use crate::{
 /// # Errors
 /// If the recording cannot be read at all, or if the output cannot be written.
 pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool> {
-    let told = tell_to(path, fail_on, |known, functions| {
+    let say = |why: &str| eprintln!("aiotrace: {why}");
+    let told = tell_to(path, fail_on, &say, |known, functions| {
         let view = view.open(known.paths(), &functions.symbols(), false, false)?;
         view.file.as_ref().map_or(Ok(()), files::begin)?;
         Ok(view.shown)
     })?;
-    if let Some(why) = told.damage {
-        eprintln!("aiotrace: {why}");
-    }
-    Ok(told.failed)
+    told.written.map(|()| told.failed)
 }
 
 /// What became of a recording that was shown.
 pub(super) struct Told {
     /// There was a finding at least as severe as `fail_on`.
     pub failed: bool,
-    /// Why it is not whole; `None`: it is.
-    pub damage: Option<String>,
-    /// It was not read to the end of its file.
+    /// It is damaged, or more than can be shown: it was not read to the end of its file.
     pub is_cut: bool,
+    /// Whether everything could be written.
+    pub written: Result<()>,
 }
 
-/// Shows a recording with the output that `opens` opens.
+/// Shows a recording with the output that `opens` opens. `say` tells why it is not whole.
 pub(super) fn tell_to(
     path: &Path,
     fail_on: Option<Severity>,
+    say: &dyn Fn(&str),
     opens: impl FnOnce(&Known, &Functions) -> Result<Shown>,
 ) -> Result<Told> {
     let (mut items, start, settings) = Items::open(path)?;
@@ -58,13 +57,14 @@ pub(super) fn tell_to(
     let mut shown = opens(&known, &functions)?;
     let mut conclusions = Conclusions::again(settings, fail_on);
     conclusions.start(&start, &mut shown);
-    let (mut damage, mut is_damaged) = (None, false);
+    let mut is_damaged = false;
     let (mut last, mut events) = (start.clock.start, 0);
     let mut ended = loop {
         let item = match items.following().map_err(|error| with_hint(error, path))? {
             Next::Item(item) => item,
             Next::Over { why, is_cut } => {
-                (damage, is_damaged) = (Some(why), is_cut);
+                say(&why);
+                is_damaged = is_cut;
                 if is_cut {
                     conclusions.event(&Event::lost_somewhere(last), &mut shown);
                 }
@@ -101,12 +101,12 @@ pub(super) fn tell_to(
         }
     };
     if let Some(unknown) = items.unknown() {
-        eprintln!("aiotrace: {unknown}");
+        say(&unknown);
     }
     ended.losses = conclusions.with_unread(ended.losses);
     conclusions.end(&ended, &mut shown);
-    shown.finish()?;
-    Ok(Told { failed: conclusions.failed(), damage, is_cut: is_damaged })
+    let (failed, written) = (conclusions.failed(), shown.finish());
+    Ok(Told { failed, is_cut: is_damaged, written })
 }
 
 /// The end of a trace whose recording has no end.

@@ -34,26 +34,22 @@ pub fn write(files: &[PathBuf], view: &View, fail_on: Option<Severity>) -> Resul
     let staged = staged.with_context(|| format!("cannot make {}", directory.display()))?;
     let (mut written, mut failed) = (0_u64, false);
     for file in files {
-        match one(file, &staged, fail_on) {
-            Ok(told) if !told.is_cut => {
+        let told = one(file, &staged, fail_on);
+        if !matches!(&told, Ok(told) if !told.is_cut && told.written.is_ok()) {
+            staged.drop();
+        }
+        match told {
+            Ok(Told { written: Err(_), .. }) if staged.is_copy() => {
+                skipped(file, "it is a copy of one that was read before");
+            }
+            Ok(Told { written: Err(failure), .. }) => return Err(failure),
+            Ok(Told { is_cut: true, .. }) => skipped(file, "it is not whole"),
+            Ok(Told { failed: is_worse, .. }) => {
                 staged.keep().with_context(|| format!("cannot write into {}", directory.display()))?;
-                if let Some(why) = told.damage {
-                    eprintln!("aiotrace: {}: {why}; its tables have what there is", name(file));
-                }
                 written += 1;
-                failed |= told.failed;
+                failed |= is_worse;
             }
-            Ok(told) => {
-                staged.drop();
-                skipped(file, told.damage.as_deref().unwrap_or("it is damaged"));
-            }
-            Err(failure) => {
-                staged.drop();
-                if failure.is_of_output() {
-                    return Err(failure);
-                }
-                skipped(file, failure.text());
-            }
+            Err(failure) => skipped(file, failure.text()),
         }
     }
     let left_out = files.len() as u64 - written;
@@ -70,7 +66,8 @@ pub fn write(files: &[PathBuf], view: &View, fail_on: Option<Severity>) -> Resul
 }
 
 fn one(file: &Path, staged: &Staged, fail_on: Option<Severity>) -> Result<Told> {
-    tell_to(file, fail_on, |known, _| {
+    let say = |why: &str| eprintln!("aiotrace: {}: {why}", name(file));
+    tell_to(file, fail_on, &say, |known, _| {
         let tables = Parquet::new(staged.clone(), file, known.paths());
         let mut shown = Opened::of(Box::new(tables)).shown;
         (shown.quiet, shown.completions) = (false, true);

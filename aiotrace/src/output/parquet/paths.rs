@@ -28,6 +28,8 @@ struct Stage {
     files: Vec<(PathBuf, PathBuf)>,
     /// The recordings that were written in this run.
     written: HashSet<PathBuf>,
+    /// The last one was written before.
+    is_copy: bool,
 }
 
 impl Staged {
@@ -43,6 +45,7 @@ impl Staged {
             name: String::new(),
             files: Vec::new(),
             written: HashSet::new(),
+            is_copy: false,
         }))))
     }
 
@@ -56,13 +59,16 @@ impl Staged {
         stage.below = PathBuf::from(format!("date={date}")).join(format!("host={}", plain(host)));
         stage.name = format!("{boot}-{began}");
         let whole = stage.below.join(&stage.name);
-        if !stage.written.insert(whole) {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "a copy of a recording that was read before",
-            ));
+        stage.is_copy = !stage.written.insert(whole);
+        if stage.is_copy {
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
         Ok(stage.name.clone())
+    }
+
+    /// Whether the last recording is the same as one that was read before it.
+    pub fn is_copy(&self) -> bool {
+        self.0.borrow().is_copy
     }
 
     /// Where to write the file of a table.
