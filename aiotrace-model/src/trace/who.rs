@@ -108,7 +108,8 @@ mod tests {
         who.container.as_mut().unwrap().name = Some("web".into());
         assert_eq!(who.text().as_deref(), Some("docker:web"));
         let name = |it: &str| Some(it.to_owned());
-        let mut pod = Pod { uid: None, namespace: name("shop"), name: name("db-0"), container: None };
+        let mut pod =
+            Pod { uid: None, namespace: name("shop"), name: name("db-0"), container: None };
         who.pod = Some(pod.clone());
         assert_eq!(who.text().as_deref(), Some("pod:shop/db-0"));
         pod.container = name("postgres");

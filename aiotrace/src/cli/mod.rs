@@ -81,7 +81,11 @@ enum Command {
 impl Command {
     fn looks_at_processes(&self) -> bool {
         match self {
-            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Top(_) | Self::Doctor(_)
+            Self::Attach(_)
+            | Self::Run(_)
+            | Self::Ls(_)
+            | Self::Top(_)
+            | Self::Doctor(_)
             | Self::Capacity(_) => true,
             Self::Report(_)
             | Self::Sweep(_)
@@ -94,8 +98,7 @@ impl Command {
 }
 
 /// The kinds of errands that helpers can run.
-const ERRANDS: errand::Kinds =
-    &[
+const ERRANDS: errand::Kinds = &[
     errand::PROCESSES,
     stacks::ERRANDS,
     crate::names::ERRANDS,

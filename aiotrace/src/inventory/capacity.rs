@@ -64,11 +64,15 @@ struct Instance {
 /// If charges are unknown (without BPF), if a program is named that holds no context, or if it is not clear what is needed.
 pub fn examine(listing: &ListingLine, asked: &Asked) -> Result<CapacityLine> {
     let Some(accounted) = listing.accounted else {
-        let failure = Failure::new("charges are unknown without BPF, so nobody knows what one more takes");
+        let failure =
+            Failure::new("charges are unknown without BPF, so nobody knows what one more takes");
         return Err(failure.with_hint("run as root; `aiotrace doctor` says why BPF does not work"));
     };
     if listing.lost > 0 {
-        let text = format!("{} contexts could not be listed, so the charges are not all known", listing.lost);
+        let text = format!(
+            "{} contexts could not be listed, so the charges are not all known",
+            listing.lost
+        );
         return Err(Failure::new(text).with_hint("try again"));
     }
     let free = listing.aio_max_nr.saturating_sub(listing.aio_nr);
@@ -82,8 +86,10 @@ pub fn examine(listing: &ListingLine, asked: &Asked) -> Result<CapacityLine> {
         let first = Instance { ring_bytes: Some(0), ..Instance::default() };
         add(instances.entry(instance).or_insert(first), process);
     }
-    let mut programs: Vec<CapacityRow> =
-        programs.into_iter().map(|(program, all)| row(program, &all.into_values().collect::<Vec<_>>(), free)).collect();
+    let mut programs: Vec<CapacityRow> = programs
+        .into_iter()
+        .map(|(program, all)| row(program, &all.into_values().collect::<Vec<_>>(), free))
+        .collect();
     programs.sort_by(|a, b| b.charge.cmp(&a.charge).then_with(|| a.program.cmp(&b.program)));
     let rings = rings(listing);
     let shown = chosen(programs, asked)?;
@@ -191,8 +197,12 @@ fn chosen(all: Vec<CapacityRow>, asked: &Asked) -> Result<Vec<CapacityRow>> {
     };
     let wanted: Vec<String> = asked.programs.iter().map(|it| kept(it)).collect();
     if let Some(missing) = wanted.iter().find(|name| all.iter().all(|it| it.program != **name)) {
-        let text = format!("{} holds no AIO context now, so what one takes is not known", crate::words::escape::escaped(missing.as_bytes()));
-        return Err(Failure::new(text).with_hint(there_are(&all) + "; --charge N says what one takes that does not run"));
+        let text = format!(
+            "{} holds no AIO context now, so what one takes is not known",
+            crate::words::escape::escaped(missing.as_bytes())
+        );
+        return Err(Failure::new(text)
+            .with_hint(there_are(&all) + "; --charge N says what one takes that does not run"));
     }
     Ok(all.into_iter().filter(|it| wanted.contains(&it.program)).collect())
 }
@@ -225,7 +235,9 @@ fn need(
         }
         (None, _) => {
             let failure = Failure::new(format!("{instances} more of which program?"));
-            return Err(failure.with_hint(there_are(programs) + "; name one, or say with --charge N what one takes"));
+            return Err(failure.with_hint(
+                there_are(programs) + "; name one, or say with --charge N what one takes",
+            ));
         }
     };
     let charge = one_more.checked_mul(instances);
@@ -297,7 +309,12 @@ mod tests {
         db.unit = Some("mariadb.service".into());
         let pod = |name: &str| {
             let text = |it: &str| Some(it.to_owned());
-            Some(PodObject { uid: None, namespace: text("shop"), name: text(name), container: None })
+            Some(PodObject {
+                uid: None,
+                namespace: text("shop"),
+                name: text(name),
+                container: None,
+            })
         };
         let mut small = process(2, "mariadbd", &[8]);
         small.pod = pod("db-0");
@@ -377,6 +394,10 @@ mod tests {
         let found = examine(&unread, &asked(2, &["mariadbd"])).unwrap();
         assert_eq!((found.programs[0].ring_bytes, found.rings.unread), (None, 1));
         let estimate = found.rings.bytes_for(4_096);
-        assert_eq!(found.need.unwrap().ring_bytes, estimate.map(|it| 2 * it), "at the size of the others");
+        assert_eq!(
+            found.need.unwrap().ring_bytes,
+            estimate.map(|it| 2 * it),
+            "at the size of the others"
+        );
     }
 }

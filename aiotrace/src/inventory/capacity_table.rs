@@ -89,11 +89,16 @@ impl CapacityLine {
             || format!("{} that take {} each", thousands(need.instances), thousands(need.one_more)),
             |it| format!("{} more of {it}", thousands(need.instances)),
         );
-        let memory = need.ring_bytes.map_or(String::new(), |it| format!(", and {} for rings", bytes(it)));
+        let memory =
+            need.ring_bytes.map_or(String::new(), |it| format!(", and {} for rings", bytes(it)));
         let charge = thousands(need.charge);
         if need.fits {
             let left = self.free.saturating_sub(need.charge);
-            let _ = writeln!(out, "{what} fit: they take {charge}{memory}; {} stay free", thousands(left));
+            let _ = writeln!(
+                out,
+                "{what} fit: they take {charge}{memory}; {} stay free",
+                thousands(left)
+            );
         } else {
             let fit = self.free / need.one_more.max(1);
             let _ = writeln!(

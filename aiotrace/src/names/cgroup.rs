@@ -23,16 +23,16 @@ impl Place {
     /// Reads what /proc/PID/cgroup has.
     pub fn of(cgroups: &[u8]) -> Self {
         let text = String::from_utf8_lossy(cgroups);
-        let of = |begin: &str| {
-            text.lines().filter_map(|line| {
+        let of = |wanted: &str| {
+            text.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;
                 let (controllers, path) = rest.split_once(':')?;
-                (controllers == begin).then(|| path.to_owned())
+                (controllers == wanted).then(|| path.to_owned())
             })
         };
-        let unified = of("").next();
+        let unified = of("");
         // v1 has a path for each controller; an engine that knows no systemd uses only those.
-        let all = of("").chain(of("name=systemd")).chain(of("pids")).chain(of("memory"));
+        let all = ["", "name=systemd", "pids", "memory"].into_iter().filter_map(of);
         let places: Vec<Self> = all.map(|path| Self::at(path, unified.clone())).collect();
         let best = |is: fn(&Self) -> bool| places.iter().find(|it| is(it)).cloned();
         best(|it| it.container.is_some())
@@ -194,10 +194,16 @@ mod tests {
             ("/kubepods.slice/x/crio-ID.scope/container", "crio:ID"),
             ("/kubepods/besteffort/podX/ID", "container:ID"),
             ("/kubepods/besteffort/podX/crio-ID", "crio:ID"),
-            ("/system.slice/containerd.service/kubepods-podX.slice:cri-containerd:ID", "cri-containerd:ID"),
+            (
+                "/system.slice/containerd.service/kubepods-podX.slice:cri-containerd:ID",
+                "cri-containerd:ID",
+            ),
             ("/machine.slice/libpod-ID.scope/container", "libpod:ID"),
             ("/libpod_parent/libpod-ID", "libpod:ID"),
-            ("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container", "libpod:ID"),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+                "libpod:ID",
+            ),
             ("/system.slice/nerdctl-ID.scope", "nerdctl:ID"),
             ("/default/ID", "container:ID"),
             ("/machine.slice/machine-web\\x2d1.scope/payload", "nspawn:web-1"),
@@ -226,26 +232,38 @@ mod tests {
         let inner = format!("/docker/ID/kubepods/pod{UID}/{}", "f".repeat(64));
         assert_eq!(contained(&inner).as_deref(), Some("docker:ID"));
         assert_eq!(place(&inner).pod, None, "the pod is inside, too");
-        assert_eq!(place("/system.slice/docker-ID.scope/system.slice/x.service").unit.unwrap().0, format!("docker-{}.scope", id()));
+        assert_eq!(
+            place("/system.slice/docker-ID.scope/system.slice/x.service").unit.unwrap().0,
+            format!("docker-{}.scope", id())
+        );
     }
 
     #[test]
     fn a_pod_is_told_by_its_uid() {
         let underlined = UID.replace('-', "_");
         for path in [
-            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{underlined}.slice/crio-ID.scope"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{underlined}.slice/crio-ID.scope"
+            ),
             format!("/kubepods.slice/kubepods-pod{underlined}.slice/cri-containerd-ID.scope"),
-            format!("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{underlined}.slice/cri-containerd-ID.scope"),
+            format!(
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{underlined}.slice/cri-containerd-ID.scope"
+            ),
             format!("/kubepods/burstable/pod{UID}/ID"),
             format!("/../../kubepods/pod{UID}/ID"),
-            format!("/system.slice/containerd.service/kubepods-burstable-pod{underlined}.slice:cri-containerd:ID"),
+            format!(
+                "/system.slice/containerd.service/kubepods-burstable-pod{underlined}.slice:cri-containerd:ID"
+            ),
         ] {
             let place = place(&path);
             assert_eq!(place.pod.as_ref().map(|it| &*it.0), Some(UID), "{path}");
             assert!(place.container.is_some(), "{path}");
         }
         // A static pod has a hash for its uid.
-        assert_eq!(place("/kubepods/pod0123456789abcdef0123456789abcdef/ID").pod.unwrap().0.len(), 32);
+        assert_eq!(
+            place("/kubepods/pod0123456789abcdef0123456789abcdef/ID").pod.unwrap().0.len(),
+            32
+        );
         assert_eq!(place("/kubepods/podium/x").pod, None);
     }
 
@@ -253,8 +271,14 @@ mod tests {
     fn a_unit_lies_in_slices_only() {
         let unit = |path: &str| place(path).unit.map(|it| it.0);
         assert_eq!(unit("/system.slice/mysql.service").as_deref(), Some("mysql.service"));
-        assert_eq!(unit("/system.slice/system-getty.slice/getty@tty1.service").as_deref(), Some("getty@tty1.service"));
-        assert_eq!(unit("/user.slice/user-0.slice/session-1.scope").as_deref(), Some("session-1.scope"));
+        assert_eq!(
+            unit("/system.slice/system-getty.slice/getty@tty1.service").as_deref(),
+            Some("getty@tty1.service")
+        );
+        assert_eq!(
+            unit("/user.slice/user-0.slice/session-1.scope").as_deref(),
+            Some("session-1.scope")
+        );
         let users = "/user.slice/user-1000.slice/user@1000.service/app.slice/db.service";
         assert_eq!(unit(users).as_deref(), Some("user@1000.service"));
         assert_eq!(place(users).of_unit(), Some("/user.slice/user-1000.slice/user@1000.service"));
@@ -272,7 +296,9 @@ mod tests {
     fn with_v1_the_hierarchy_that_names_a_container_counts() {
         let of = |path: &str| {
             let id = id();
-            format!("9:name=systemd:{path}/{id}\n8:pids:{path}/{id}\n4:memory:{path}/{id}\n0::/system.slice/containerd.service\n")
+            format!(
+                "9:name=systemd:{path}/{id}\n8:pids:{path}/{id}\n4:memory:{path}/{id}\n0::/system.slice/containerd.service\n"
+            )
         };
         let place = Place::of(of("/docker").as_bytes());
         assert_eq!(place.container.as_ref().unwrap().0.engine, "docker");

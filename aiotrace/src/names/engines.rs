@@ -116,11 +116,7 @@ const ANNOTATIONS: [[&str; 3]; 2] = [
         "io.kubernetes.cri.sandbox-name",
         "io.kubernetes.cri.container-name",
     ],
-    [
-        "io.kubernetes.pod.namespace",
-        "io.kubernetes.pod.name",
-        "io.kubernetes.container.name",
-    ],
+    ["io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name"],
 ];
 
 fn annotated(root: &Root, id: &str, named: &mut Named) {
@@ -206,13 +202,18 @@ mod tests {
         ];
         let named = in_pod("shop", "db-0", Some("postgres"));
         for engine in ["cri-containerd", "crio", "container"] {
-            assert_eq!(found(&logs, &asked(engine, Some(UID))), std::slice::from_ref(&named), "{engine}");
+            assert_eq!(
+                found(&logs, &asked(engine, Some(UID))),
+                std::slice::from_ref(&named),
+                "{engine}"
+            );
         }
     }
 
     #[test]
     fn a_pod_is_named_by_the_directory_of_its_logs() {
-        let one = [("/var/log/pods/shop_db-0_@/postgres/", "")].map(|(it, _)| (it.replace('@', UID), ""));
+        let one =
+            [("/var/log/pods/shop_db-0_@/postgres/", "")].map(|(it, _)| (it.replace('@', UID), ""));
         let one: Vec<_> = one.iter().map(|(it, to)| (it.as_str(), *to)).collect();
         let named = found(&one, &asked("cri-containerd", Some(UID)));
         assert_eq!(named, [in_pod("shop", "db-0", Some("postgres"))]);
@@ -238,9 +239,11 @@ mod tests {
     #[test]
     fn docker_and_podman_name_their_containers() {
         let name = |it: &str| Named { name: Some(it.into()), ..Named::default() };
-        let docker = ("/var/lib/docker/containers/ID/config.v2.json", r#"{"ID": "ID", "Name": "/web"}"#);
+        let docker =
+            ("/var/lib/docker/containers/ID/config.v2.json", r#"{"ID": "ID", "Name": "/web"}"#);
         assert_eq!(found(&[docker], &asked("docker", None)), [name("web")]);
-        let podman = r#"[{"id": "ffff", "names": ["other"]}, {"id": "ID", "names": ["db", "more"]}]"#;
+        let podman =
+            r#"[{"id": "ffff", "names": ["other"]}, {"id": "ID", "names": ["db", "more"]}]"#;
         for path in PODMAN {
             assert_eq!(found(&[(path, podman)], &asked("libpod", None)), [name("db")], "{path}");
         }
@@ -259,11 +262,18 @@ mod tests {
                 ("/var/log/pods/_UID/", ""),
             ];
             for engine in ["docker", "libpod", "cri-containerd"] {
-                assert_eq!(found(&files, &asked(engine, Some(UID))), [Named::default()], "{content}");
+                assert_eq!(
+                    found(&files, &asked(engine, Some(UID))),
+                    [Named::default()],
+                    "{content}"
+                );
             }
         }
         // An id that is a path leads nowhere.
         let evil = [Asked { engine: "docker".into(), id: "../../x".into(), uid: None }];
-        assert_eq!(found(&[("/var/lib/x/config.v2.json", r#"{"Name": "/web"}"#)], &evil), [Named::default()]);
+        assert_eq!(
+            found(&[("/var/lib/x/config.v2.json", r#"{"Name": "/web"}"#)], &evil),
+            [Named::default()]
+        );
     }
 }

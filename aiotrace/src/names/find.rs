@@ -48,7 +48,9 @@ impl Wanted {
     /// If it is none.
     pub fn pod(text: &str) -> Result<Self, String> {
         match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Some((namespace, name))
+                if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+            {
                 Ok(Self::Pod { namespace: namespace.to_owned(), name: name.to_owned() })
             }
             _ => Err(format!("{text:?} is no pod: write NAMESPACE/POD, for instance default/db-0")),
@@ -64,7 +66,10 @@ impl Wanted {
                 let is_begun = wanted.len() >= SHORTEST
                     && aiotrace_model::trace::is_id(&it.id)
                     && it.id.starts_with(wanted.as_str());
-                named(&it.id) || named(it.short_id()) || it.name.as_deref().is_some_and(named) || is_begun
+                named(&it.id)
+                    || named(it.short_id())
+                    || it.name.as_deref().is_some_and(named)
+                    || is_begun
             }),
             Self::Unit(wanted) => who.unit.as_ref() == Some(wanted),
             Self::Pod { namespace, name } => who.pod.as_ref().is_some_and(|it| {
@@ -135,7 +140,9 @@ impl Names {
                 continue;
             }
             let (cgroup, end) = match wanted {
-                Wanted::Container(_) => (place.of_container(), place.container.as_ref().map(|it| it.1)),
+                Wanted::Container(_) => {
+                    (place.of_container(), place.container.as_ref().map(|it| it.1))
+                }
                 Wanted::Unit(_) => (place.of_unit(), place.unit.as_ref().map(|it| it.1)),
                 Wanted::Pod { .. } => (place.of_pod(), place.pod.as_ref().map(|it| it.1)),
             };
@@ -151,10 +158,16 @@ impl Names {
             0 => {
                 let text = match others.is_empty() {
                     true => format!("no {} runs here: no {what} is seen", wanted.text()),
-                    false => format!("no {} runs here; these do: {}", wanted.text(), list(others.into_keys().collect())),
+                    false => format!(
+                        "no {} runs here; these do: {}",
+                        wanted.text(),
+                        list(others.into_keys().collect())
+                    ),
                 };
                 let hint = match wanted {
-                    Wanted::Unit(_) => "it must be running: `systemctl status NAME` says so; or name a process with -p",
+                    Wanted::Unit(_) => {
+                        "it must be running: `systemctl status NAME` says so; or name a process with -p"
+                    }
                     _ => {
                         "--container takes the id, the beginning of it, or the name; --pod takes NAMESPACE/POD; in a \
                          container, --host-root names the machine's own root"
@@ -163,8 +176,11 @@ impl Names {
                 Err(Failure::new(text).with_hint(hint))
             }
             count => {
-                let paths = found.iter().map(|(path, it)| format!("{} in {}", it.text, escaped(path.as_bytes())));
-                let text = format!("{count} of them are {}: {}", wanted.text(), list(paths.collect()));
+                let paths = found
+                    .iter()
+                    .map(|(path, it)| format!("{} in {}", it.text, escaped(path.as_bytes())));
+                let text =
+                    format!("{count} of them are {}: {}", wanted.text(), list(paths.collect()));
                 Err(Failure::new(text).with_hint("name one by more of its id, or by --cgroup PATH"))
             }
         }
@@ -239,9 +255,15 @@ mod tests {
         assert_eq!(found.pids, [13]);
         assert_eq!(found.cgroup.unwrap(), "/kubepods/pod2d3b1f0a-9c1e-4a57-8f0e-0123456789ab");
         let unit = find(&Wanted::Unit("ssh.service".into())).unwrap();
-        assert_eq!((unit.cgroup.as_deref(), unit.pids), (Some("/system.slice/ssh.service"), vec![15]));
+        assert_eq!(
+            (unit.cgroup.as_deref(), unit.pids),
+            (Some("/system.slice/ssh.service"), vec![15])
+        );
         let missing = find(&Wanted::Unit("db.service".into())).unwrap_err();
-        assert!(missing.text().contains("no unit db.service runs here; these do: docker-aaa"), "{missing:?}");
+        assert!(
+            missing.text().contains("no unit db.service runs here; these do: docker-aaa"),
+            "{missing:?}"
+        );
         let error = find(&Wanted::pod("shop/db-1").unwrap()).unwrap_err();
         assert_eq!(error.text(), "no pod shop/db-1 runs here; these do: shop/db-0");
         for bad in ["db-0", "/db-0", "shop/", "a/b/c", ""] {
@@ -252,7 +274,10 @@ mod tests {
     #[test]
     fn what_is_not_there_or_ambiguous_is_said_with_what_there_is() {
         let missing = container("nothing").unwrap_err();
-        assert!(missing.text().starts_with("no container nothing runs here; these do: "), "{missing:?}");
+        assert!(
+            missing.text().starts_with("no container nothing runs here; these do: "),
+            "{missing:?}"
+        );
         assert!(missing.text().contains("web (docker:aaaaaaaaaaaa)"), "{missing:?}");
         let both = container("web").unwrap_err();
         assert!(both.text().starts_with("2 of them are container web: "), "{both:?}");
@@ -260,7 +285,8 @@ mod tests {
         for short in ["a", "aaa", ""] {
             assert!(container(short).unwrap_err().text().contains("runs here"), "{short}");
         }
-        let nobody = Names::default().find_in(&Wanted::Container("x".into()), Vec::new()).unwrap_err();
+        let nobody =
+            Names::default().find_in(&Wanted::Container("x".into()), Vec::new()).unwrap_err();
         assert!(nobody.text().contains("no container is seen"), "{nobody:?}");
     }
 
@@ -269,7 +295,8 @@ mod tests {
         let (root, _) = machine();
         let cgroups = format!("9:name=systemd:/docker/{}\n0::/\n", "a".repeat(64));
         let all = vec![(10, Place::of(cgroups.as_bytes()))];
-        let found = Names::below(root.path()).find_in(&Wanted::Container("web".into()), all).unwrap();
+        let found =
+            Names::below(root.path()).find_in(&Wanted::Container("web".into()), all).unwrap();
         assert_eq!((found.cgroup, found.pids), (None, vec![10]));
     }
 }

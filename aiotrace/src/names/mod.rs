@@ -23,12 +23,12 @@ use std::{
 
 pub use aiotrace_model::trace::{Container, Pod, Who};
 
+pub use self::find::{Found, Wanted};
 use self::{
     cgroup::Place,
     engines::{Asked, Named},
     root::Root,
 };
-pub use self::find::{Found, Wanted};
 use crate::{
     errand::{Errand as _, FROM_DISK, USUAL, errands},
     proc,
@@ -99,8 +99,10 @@ impl Names {
 
     /// Who these processes are, in their order: one look at files names all of them.
     pub fn whose(&mut self, pids: &[u32]) -> Vec<Who> {
-        let places: Vec<Place> =
-            pids.iter().map(|pid| proc::cgroups(*pid).map_or_else(Place::default, |it| Place::of(&it))).collect();
+        let places: Vec<Place> = pids
+            .iter()
+            .map(|pid| proc::cgroups(*pid).map_or_else(Place::default, |it| Place::of(&it)))
+            .collect();
         self.of_places(&places)
     }
 
@@ -126,7 +128,8 @@ impl Names {
                 it.is_settled() || now.saturating_duration_since(it.asked) < AGAIN
             });
             if !is_known && keys.insert(key.clone()) {
-                let engine = place.container.as_ref().map_or_else(String::new, |it| it.0.engine.clone());
+                let engine =
+                    place.container.as_ref().map_or_else(String::new, |it| it.0.engine.clone());
                 asked.push(Asked { engine, id: key.0, uid: key.1 });
             }
         }
@@ -156,9 +159,10 @@ impl Names {
     fn put_together(&self, place: &Place) -> Who {
         let named = key(place).and_then(|it| self.known.get(&it)).map(|it| it.named.clone());
         let named = named.unwrap_or_default();
-        let container = place.container.as_ref().map(|(it, _)| {
-            Container { name: named.name.clone(), ..it.clone() }
-        });
+        let container = place
+            .container
+            .as_ref()
+            .map(|(it, _)| Container { name: named.name.clone(), ..it.clone() });
         let uid = place.pod.as_ref().map(|it| it.0.clone());
         let pod = (uid.is_some() || named.pod.is_some()).then(|| {
             let (namespace, name) = named.pod.clone().unzip();

@@ -19,7 +19,8 @@ use super::{
 use crate::{
     clock,
     errand::{
-        self, BlockedCalls, Errand as _, HasSeccompFilter, Opened, ReadTimespec, Started, WaitsInExit,
+        self, BlockedCalls, Errand as _, HasSeccompFilter, Opened, ReadTimespec, Started,
+        WaitsInExit,
     },
     event::{self, Args, Body, Change, Event, Unfinished, Why},
     failure::{Failure, Result, bail},
@@ -313,7 +314,9 @@ fn for_ptrace(plan: &mut Plan, are_faults: bool) -> Result<()> {
         1 => "the process that is in the cgroup now".to_owned(),
         count => format!("the {count} processes that are in the cgroup now"),
     };
-    eprintln!("aiotrace: ptrace traces {text}, not those that come later (-f: their children, too)");
+    eprintln!(
+        "aiotrace: ptrace traces {text}, not those that come later (-f: their children, too)"
+    );
     plan.scope = Scope::Processes(opened);
     if are_faults { faults::check_target(&plan.scope) } else { Ok(()) }
 }

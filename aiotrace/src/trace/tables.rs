@@ -27,7 +27,8 @@ pub fn write(files: &[PathBuf], view: &View, fail_on: Option<Severity>) -> Resul
         return Err(failure.with_hint("name a directory for them: -o DIRECTORY"));
     };
     if view.says_little() {
-        let failure = Failure::new("--format parquet has every call, so -c and -q do not go with it");
+        let failure =
+            Failure::new("--format parquet has every call, so -c and -q do not go with it");
         return Err(failure.with_hint("leave them out: a query chooses"));
     }
     let staged = Staged::below(directory);
@@ -45,7 +46,9 @@ pub fn write(files: &[PathBuf], view: &View, fail_on: Option<Severity>) -> Resul
             Ok(Told { written: Err(failure), .. }) => return Err(failure),
             Ok(Told { is_cut: true, .. }) => skipped(file, "it is not whole"),
             Ok(Told { failed: is_worse, .. }) => {
-                staged.keep().with_context(|| format!("cannot write into {}", directory.display()))?;
+                staged
+                    .keep()
+                    .with_context(|| format!("cannot write into {}", directory.display()))?;
                 written += 1;
                 failed |= is_worse;
             }

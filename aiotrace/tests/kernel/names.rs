@@ -53,7 +53,8 @@ impl Machine {
     }
 
     fn ls(&self) -> Value {
-        let output = aiotrace().args(["ls", "--format", "json"]).args(self.root()).output().unwrap();
+        let output =
+            aiotrace().args(["ls", "--format", "json"]).args(self.root()).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let line = String::from_utf8(output.stdout).unwrap();
         schema::check(&line);
@@ -77,7 +78,10 @@ impl Drop for Machine {
 
 fn docker(digit: char) -> (String, String) {
     let id = digit.to_string().repeat(64);
-    (format!("aiotrace-test.slice/docker-{id}.scope"), format!("var/lib/docker/containers/{id}/config.v2.json"))
+    (
+        format!("aiotrace-test.slice/docker-{id}.scope"),
+        format!("var/lib/docker/containers/{id}/config.v2.json"),
+    )
 }
 
 fn process(listing: &Value, pid: u32) -> Value {
@@ -109,7 +113,10 @@ fn containers_pods_and_units_have_their_names_in_the_list() {
     machine.put(&unit, "aiotrace-test.slice/names.service");
     let listing = machine.ls();
     let web = process(&listing, web.pid());
-    assert_eq!((&web["container"], &web["container_name"]), (&"docker:aaaaaaaaaaaa".into(), &"web".into()));
+    assert_eq!(
+        (&web["container"], &web["container_name"]),
+        (&"docker:aaaaaaaaaaaa".into(), &"web".into())
+    );
     assert_eq!(web["who"], "docker:web");
     let pod = process(&listing, pod.pid());
     assert_eq!(pod["who"], "pod:shop/db-0/postgres", "{pod:#}");
@@ -126,7 +133,11 @@ fn containers_pods_and_units_have_their_names_in_the_list() {
 }
 
 /// The one that is not meant goes on first, and is not seen.
-fn is_traced_alone(machine: &Machine, options: &[&str], [meant, other]: [&mut Program; 2]) -> Trace {
+fn is_traced_alone(
+    machine: &Machine,
+    options: &[&str],
+    [meant, other]: [&mut Program; 2],
+) -> Trace {
     let root = machine.root();
     let mut attached = Attached::new(&[options, &root].concat());
     other.go_on();
@@ -175,7 +186,11 @@ fn a_fault_hits_a_container_and_not_its_neighbour() {
     let trace = attached.end();
     let hit: Vec<u32> = trace.submits().iter().filter(|it| it.injected).map(|it| it.pid).collect();
     assert_eq!(hit, [web.pid()]);
-    assert!(trace.stderr.contains("ptrace traces the process that is in the cgroup now"), "{}", trace.stderr);
+    assert!(
+        trace.stderr.contains("ptrace traces the process that is in the cgroup now"),
+        "{}",
+        trace.stderr
+    );
 }
 
 fn what_is_not_there_is_said_with_what_there_is() {
@@ -197,11 +212,8 @@ fn what_is_not_there_is_said_with_what_there_is() {
         "var/lib/containers/storage/overlay-containers/containers.json",
         &format!(r#"[{{"id": "{}", "names": ["web"]}}]"#, "d".repeat(64)),
     );
-    let output = aiotrace()
-        .args(["attach", "--container", "web"])
-        .args(machine.root())
-        .output()
-        .unwrap();
+    let output =
+        aiotrace().args(["attach", "--container", "web"]).args(machine.root()).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("2 of them are container web: "), "{text}");
     drop(programs);
@@ -216,7 +228,10 @@ fn a_recording_keeps_the_names() {
     // The container, and what its engine knew of it, may be gone.
     fs::remove_dir_all(machine.root.path().join("var")).unwrap();
     let output = report(file.path());
-    assert!(output.contains(&format!("=== who: aio-programs:{} docker:web ===", web.pid())), "{output}");
+    assert!(
+        output.contains(&format!("=== who: aio-programs:{} docker:web ===", web.pid())),
+        "{output}"
+    );
     drop(programs);
 }
 
@@ -259,7 +274,10 @@ fn one_more_takes_what_is_held() {
     assert!(text.contains("3 more of aio-programs fit: they take 135, and "), "{text}");
     let (status, text) = capacity(&["no-such-name", "--need", "3"]);
     assert_eq!(status, Some(2));
-    assert!(text.contains("no-such-name holds no AIO context now") && text.contains("aio-programs"), "{text}");
+    assert!(
+        text.contains("no-such-name holds no AIO context now") && text.contains("aio-programs"),
+        "{text}"
+    );
     assert_eq!(capacity(&["--need", "3"]).0, Some(2));
 }
 

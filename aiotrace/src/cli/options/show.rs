@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{super::complete, host_root::HostRoot, inject::Inject, judge::Judge, parse_duration, values, view::View};
+use super::{
+    super::complete, host_root::HostRoot, inject::Inject, judge::Judge, parse_duration, values,
+    view::View,
+};
 use crate::{
     fault::{Only, only_argument},
     source::{bpf, collector::Pace},

@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     ContextObject, ContextRow, CostObject, CountedObject, FindingLine, FindingRow, FunctionObject,
-    Hex, HolderObject, IntervalLine, Json, Percentiles, PersonRow, PodObject, QuietRow, ReportLine, RequestRow,
-    SubjectObject, SumsObject, TrendRow, VERSION, WaitRow,
+    Hex, HolderObject, IntervalLine, Json, Percentiles, PersonRow, PodObject, QuietRow, ReportLine,
+    RequestRow, SubjectObject, SumsObject, TrendRow, VERSION, WaitRow,
     faults::{row, rule},
     readable,
 };

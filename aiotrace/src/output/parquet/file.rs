@@ -19,7 +19,7 @@ const ROWS: usize = 65_536;
 const BYTES: usize = 16 << 20;
 
 /// A value. A column gets those of its kind, or null.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Unknown, or nothing.
     Null,
@@ -143,7 +143,8 @@ impl TableFile {
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_created_by(concat!("aiotrace ", env!("CARGO_PKG_VERSION")).to_owned());
-        let writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties.build()));
+        let writer =
+            SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties.build()));
         let kinds: Vec<Kind> = table.all().map(|it| it.kind).collect();
         let waiting = kinds.iter().map(|it| Waiting::of(*it)).collect();
         Ok(Self { writer: writer.map_err(told)?, kinds, waiting, rows: 0, bytes: 0 })

@@ -12,11 +12,7 @@ mod paths;
 mod rows;
 pub mod table;
 
-use std::{
-    collections::HashMap,
-    io,
-    path::Path,
-};
+use std::{collections::HashMap, io, path::Path};
 
 use aiotrace_model::trace::{Clock, Reason};
 use parquet::data_type::ByteArray;
@@ -301,4 +297,3 @@ pub fn described() -> String {
     let all = table::ALL.iter().map(|it| format!("## {}\n\n{}\n", it.name, it.described()));
     all.collect()
 }
-

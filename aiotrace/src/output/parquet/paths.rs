@@ -50,7 +50,12 @@ impl Staged {
     }
 
     /// A recording begins: of this host, in this run of it, at this time. Gives its name.
-    pub(super) fn begin(&self, host: &str, boot_id: Option<&str>, began: i64) -> io::Result<String> {
+    pub(super) fn begin(
+        &self,
+        host: &str,
+        boot_id: Option<&str>,
+        began: i64,
+    ) -> io::Result<String> {
         let stage = &mut *self.0.borrow_mut();
         let date = Timestamp::from_nanosecond(began.into()).map_err(io::Error::other)?;
         let date = date.to_zoned(TimeZone::UTC).date();
@@ -146,7 +151,8 @@ mod tests {
         assert_eq!(begin().unwrap(), "01234567-1764376071000000000");
         let part = staged.file("calls").unwrap();
         fs::write(&part, "x").unwrap();
-        let whole = root.path().join("calls/date=2025-11-29/host=db1/01234567-1764376071000000000.parquet");
+        let whole =
+            root.path().join("calls/date=2025-11-29/host=db1/01234567-1764376071000000000.parquet");
         assert!(!whole.exists());
         staged.keep().unwrap();
         assert!(whole.exists() && !part.exists());

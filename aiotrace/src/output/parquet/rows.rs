@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     event::{
-        Args, Body, Call, Change, Completion, Event, Handle, How, Iocb, Ring, errno_name, opcode_name,
+        Args, Body, Call, Change, Completion, Event, Handle, How, Iocb, Ring, errno_name,
+        opcode_name,
     },
     opcode::Opcode,
     output::{
@@ -54,7 +55,12 @@ struct End {
 }
 
 /// Writes the rows that an event makes.
-pub fn event(open: &mut Open, paths: &mut Paths, names: [Value; 5], event: &Event) -> io::Result<()> {
+pub fn event(
+    open: &mut Open,
+    paths: &mut Paths,
+    names: [Value; 5],
+    event: &Event,
+) -> io::Result<()> {
     match &event.body {
         Body::Call(it) => call(open, paths, names, event, it),
         Body::Completion(it) => {
@@ -68,7 +74,8 @@ pub fn event(open: &mut Open, paths: &mut Paths, names: [Value; 5], event: &Even
             }
             let key = (event.pid, it.ctx);
             if let Some(context) = open.followed.contexts.get_mut(&key) {
-                context.completed(it.event.obj, Done { time: event.time, after: None, res: it.res });
+                context
+                    .completed(it.event.obj, Done { time: event.time, after: None, res: it.res });
             }
             Ok(())
         }

@@ -71,14 +71,19 @@ use Kind::{Bool, Number, Text, Time, Unsigned};
 pub const FIRST: &[Column] = &[
     column("host", Text, "the name of the machine; `unknown` if the recording has none"),
     column("boot_id", Text, "the run of the machine: the same until it boots again"),
-    column("recording", Text, "the recording, by the beginning of `boot_id` and the time when it began: the same in all tables"),
+    column(
+        "recording",
+        Text,
+        "the recording, by the beginning of `boot_id` and the time when it began: the same in all tables",
+    ),
 ];
 
 /// Who a process is: the columns of the tables that name one.
 const PID: Column = column("pid", Number, "the process");
 const PROCESS: Column = column("process", Text, "its name");
 const UNIT: Column = column("unit", Text, "its systemd unit");
-const CONTAINER: Column = column("container", Text, "its container: the name, or the beginning of the id");
+const CONTAINER: Column =
+    column("container", Text, "its container: the name, or the beginning of the id");
 const POD: Column = column("pod", Text, "its pod, `NAMESPACE/POD`");
 const CONTEXT: Column = column("context", Text, "the context's handle");
 
@@ -98,7 +103,11 @@ pub const CALLS: Table = Table {
         column("entered", Time, "when it was entered; null if that was not seen"),
         column("returned", Time, "when it returned"),
         column("duration_ns", Number, "the time between"),
-        column("nr", Number, "requests asked for (io_setup), given (io_submit), or events there is room for (io_getevents)"),
+        column(
+            "nr",
+            Number,
+            "requests asked for (io_setup), given (io_submit), or events there is room for (io_getevents)",
+        ),
         column("ret", Number, "what it returned; negative: an errno"),
         column("errno", Text, "the name of the errno in `ret`"),
         column("rule", Number, "the fault rule that acted on it"),
@@ -123,10 +132,18 @@ pub const REQUESTS: Table = Table {
         column("nbytes", Unsigned, "bytes, or the number of iovecs, as the program gave it"),
         column("submitted", Time, "when its io_submit was entered"),
         column("completed", Time, "when it completed, or was seen to have"),
-        column("completed_after", Time, "`completed` is a bound: it completed after this time; 1970 if not even that is known"),
+        column(
+            "completed_after",
+            Time,
+            "`completed` is a bound: it completed after this time; 1970 if not even that is known",
+        ),
         column("latency_ns", Number, "from `submitted` to `completed`"),
         column("reaped", Time, "when it was reaped, or its end was seen"),
-        column("end", Text, "`reaped` by io_getevents, `ring`: by the program itself, at this time or before, `destroyed`, `exit`, `exec`: its context ended, `refused` by io_submit, `open`: the trace ended before"),
+        column(
+            "end",
+            Text,
+            "`reaped` by io_getevents, `ring`: by the program itself, at this time or before, `destroyed`, `exit`, `exec`: its context ended, `refused` by io_submit, `open`: the trace ended before",
+        ),
         column("res", Number, "its result; negative: an errno"),
         column("errno", Text, "the name of the errno in `res`"),
         column("rule", Number, "the fault rule that changed its result"),
@@ -155,7 +172,11 @@ pub const CONTEXTS: Table = Table {
         column("peak_in_flight", Number, "the most in flight at a time"),
         column("in_flight", Number, "in flight at the end"),
         column("unreaped", Number, "completions that were not reaped; null: unknown"),
-        column("p50_ns", Number, "half of the requests completed in this time; null where times are no exact ones"),
+        column(
+            "p50_ns",
+            Number,
+            "half of the requests completed in this time; null where times are no exact ones",
+        ),
         column("p99_ns", Number, "99 in 100 did"),
         column("max_ns", Number, "all did"),
         column("sure", Bool, "nothing about it was lost"),
@@ -217,10 +238,18 @@ pub const RECORDINGS: Table = Table {
         column("ended", Time, "when it ended, or what it has ends"),
         column("reason", Text, "why it ended; `recording_ends`: it was cut short"),
         column("events", Number, "events that reached aiotrace"),
-        column("lost", Number, "records that did not; if it is not 0, what is missing in the other tables may have happened"),
+        column(
+            "lost",
+            Number,
+            "records that did not; if it is not 0, what is missing in the other tables may have happened",
+        ),
         column("requests", Number, "requests that completed, by the report"),
         column("findings", Number, "findings of the report"),
-        column("left_out", Number, "requests that were too many at a time to be followed: they have no row"),
+        column(
+            "left_out",
+            Number,
+            "requests that were too many at a time to be followed: they have no row",
+        ),
     ],
 };
 
@@ -245,7 +274,14 @@ impl Table {
 
     /// The description for people.
     pub fn described(&self) -> String {
-        let rows = self.columns.iter().map(|it| format!("| `{}` | {} | {} |\n", it.name, it.kind.text(), it.about));
-        format!("{}\n\n| column | kind | |\n|---|---|---|\n{}", self.about, rows.collect::<String>())
+        let rows = self
+            .columns
+            .iter()
+            .map(|it| format!("| `{}` | {} | {} |\n", it.name, it.kind.text(), it.about));
+        format!(
+            "{}\n\n| column | kind | |\n|---|---|---|\n{}",
+            self.about,
+            rows.collect::<String>()
+        )
     }
 }
