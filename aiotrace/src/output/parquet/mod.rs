@@ -294,6 +294,11 @@ impl Parquet {
 
 /// The tables, for docs/reference/parquet.md.
 pub fn described() -> String {
-    let all = table::ALL.iter().map(|it| format!("## {}\n\n{}\n", it.name, it.described()));
-    all.collect()
+    let all = table::ALL.iter().map(|it| format!("## {}\n\n{}", it.name, it.described()));
+    all.collect::<Vec<String>>().join("\n")
+}
+
+/// The columns that all tables have, for the same page.
+pub fn described_first() -> String {
+    table::described(table::FIRST)
 }

@@ -274,14 +274,13 @@ impl Table {
 
     /// The description for people.
     pub fn described(&self) -> String {
-        let rows = self
-            .columns
-            .iter()
-            .map(|it| format!("| `{}` | {} | {} |\n", it.name, it.kind.text(), it.about));
-        format!(
-            "{}\n\n| column | kind | |\n|---|---|---|\n{}",
-            self.about,
-            rows.collect::<String>()
-        )
+        format!("{}\n\n{}", self.about, described(self.columns))
     }
+}
+
+/// Columns in a table for people.
+pub fn described(columns: &[Column]) -> String {
+    let row = |it: &Column| format!("| `{}` | {} | {} |\n", it.name, it.kind.text(), it.about);
+    let rows: String = columns.iter().map(row).collect();
+    format!("| column | kind | |\n|---|---|---|\n{rows}")
 }
