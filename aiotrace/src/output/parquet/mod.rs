@@ -26,7 +26,7 @@ use self::{
 use super::{Ended, Output, Rows, Start, escape::escaped, paths::Paths, people::Person};
 use crate::{
     event::{Body, Change, Event},
-    model::{Finding, Report, Rules, Verdict},
+    model::{Finding, Report, Verdict},
 };
 
 /// Most processes whose names are remembered.
@@ -54,7 +54,6 @@ struct Names {
 /// The tables, once the recording has begun.
 struct Open {
     clock: Clock,
-    rules: Rules,
     first: [Value; 3],
     about: [Option<ByteArray>; 3],
     calls: TableFile,
@@ -106,7 +105,6 @@ impl Open {
         };
         Ok(Self {
             clock: start.clock,
-            rules: Rules::of(start.faults.as_ref()),
             first: [
                 readable(host).into(),
                 machine.boot_id.as_deref().map(readable).into(),

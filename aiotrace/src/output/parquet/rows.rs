@@ -181,10 +181,8 @@ fn submitted(
 ) -> io::Result<()> {
     let key = (event.pid, it.args.handle());
     let refused = open.followed.refused.remove(&(event.pid, event.tid));
-    let accepted = match open.rules.injected(it) {
-        true => 0,
-        false => usize::try_from(it.ret).unwrap_or(0),
-    };
+    // A short io_submit that is a fault has queued what it says, too.
+    let accepted = usize::try_from(it.ret).unwrap_or(0);
     let from = it.began(event).min(event.time);
     for (index, iocb) in iocbs.iter().enumerate() {
         let is_accepted = index < accepted;
@@ -239,9 +237,12 @@ fn submitted(
 
 fn completed(open: &mut Open, event: &Event, it: &Completion) {
     let Some(found) = it.event.filter(|_| !it.discarded) else { return };
-    if let Some(context) = open.followed.contexts.get_mut(&(event.pid, it.ctx)) {
+    // It may come before the first io_submit of its context returns.
+    let contexts = &mut open.followed.contexts;
+    let key = (event.pid, it.ctx);
+    if contexts.len() < MOST || contexts.contains_key(&key) {
         let done = Done { time: event.time, after: it.since, res: found.res };
-        context.completed(found.obj, done);
+        contexts.entry(key).or_default().completed(found.obj, done);
     }
 }
 
