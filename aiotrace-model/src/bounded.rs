@@ -166,6 +166,11 @@ pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'static, str>, D::
     Text::<TEXT>::deserialize(from).map(|it| it.0.into())
 }
 
+/// Reads a name that is always there.
+pub fn string<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Text::<PATH>::deserialize(from).map(|it| it.0)
+}
+
 /// Reads a short list of words or sentences.
 pub fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Cow<'static, str>>, D::Error> {
     let texts = list::<FEW, Text<TEXT>, D>(from)?;

@@ -68,6 +68,7 @@ const ROOMS_OF_PROGRAM: &[&str] = &[
     "fault",
     "explain",
     "stacks",
+    "names",
     "source",
     "output",
     "inventory",

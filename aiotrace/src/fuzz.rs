@@ -18,6 +18,7 @@ use crate::{
         escape::must_be_escaped,
         json::Json,
         paths::Paths,
+        people::Person,
         perfetto::Perfetto,
         table::Table,
         text::{self, Text},
@@ -128,6 +129,7 @@ fn tell(bytes: &[u8], output: &mut dyn Output, (known, functions): &(Known, Func
                 model.timed_out(now);
                 Ok(())
             }
+            Item::Who { pid, process, who } => output.person(&Person { pid, process, who }),
             Item::Path { pid, fd, path } => {
                 known.set((pid, fd), 0, path);
                 Ok(())

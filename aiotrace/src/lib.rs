@@ -51,6 +51,7 @@ pub mod failure;
 pub mod fault;
 pub mod fuzz;
 pub mod inventory;
+pub mod names;
 pub mod output;
 pub mod proc;
 mod seccomp;

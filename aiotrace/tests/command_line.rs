@@ -31,7 +31,7 @@ fn a_target_is_required_and_there_is_one_kind_of_it() {
     let text = stderr(&["attach", "-p", "no-such-name"], 2);
     assert!(text.contains("no process has the name no-such-name"), "{text}");
     let text = stderr(&["attach", "--unit", "no-such-unit"], 2);
-    assert!(text.contains("no unit no-such-unit.service has a cgroup here"), "{text}");
+    assert!(text.contains("no unit no-such-unit.service runs here"), "{text}");
     assert!(stderr(&["attach", "-p", ""], 2).contains("does the program run?"));
     assert!(stderr(&["run"], 125).contains("<CMD>"));
 }

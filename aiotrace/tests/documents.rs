@@ -254,6 +254,7 @@ fn every_example_in_json_md_is_of_the_format() {
         events.insert(value["event"].as_str().unwrap().to_owned());
     }
     let all = [
+        "capacity",
         "completion",
         "context_adopted",
         "context_gone",

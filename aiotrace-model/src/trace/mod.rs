@@ -3,6 +3,7 @@
 mod losses;
 mod named;
 mod probes;
+mod who;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -12,6 +13,7 @@ pub use self::{
     losses::{Losses, ProbeRuns},
     named::{Probes, Reason},
     probes::{By, ProbeSet, Refused},
+    who::{Container, Pod, Who, is_id},
 };
 use crate::bounded;
 

@@ -26,7 +26,7 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
     let plan = Plan {
-        scope: options.target.scope()?,
+        scope: options.target.scope(&mut options.show.host_root.names())?,
         follow: options.follow,
         launched: false,
         filtered: false,

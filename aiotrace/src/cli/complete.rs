@@ -19,6 +19,7 @@ use crate::{
     explain::{calls, findings, results, verdicts},
     fault::{complete_only, complete_rule},
     model::Name,
+    names::{Container, Names, Who},
     proc,
     trace::units,
 };
@@ -52,6 +53,41 @@ pub fn process() -> ArgValueCompleter {
 /// Completes the name of a systemd unit that has a cgroup.
 pub fn unit() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| matching(word, units().into_iter().map(|it| (it, None))))
+}
+
+/// Completes the name or the id of a container that has processes.
+pub fn container() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| matching(word, whose().iter().flat_map(of_container)))
+}
+
+fn of_container(who: &Who) -> Vec<(String, Option<String>)> {
+    let of = |it: &Container| {
+        let id = it.short();
+        match &it.name {
+            Some(name) => vec![(name.clone(), Some(id))],
+            None => vec![(it.short_id().to_owned(), Some(id))],
+        }
+    };
+    who.container.as_ref().map_or_else(Vec::new, of)
+}
+
+/// Completes the name of a pod that has processes.
+pub fn pod() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| {
+        let of = |it: &Who| {
+            let pod = it.pod.as_ref()?;
+            Some((format!("{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?), None))
+        };
+        let all: BTreeSet<_> = whose().iter().filter_map(of).collect();
+        matching(word, all.into_iter())
+    })
+}
+
+fn whose() -> Vec<Who> {
+    let mut whose = Names::default().whose(&proc::all());
+    whose.sort_by_key(Who::text);
+    whose.dedup();
+    whose
 }
 
 /// Completes the name of a user.

@@ -31,6 +31,8 @@ pub struct Options {
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u32).range(1..))]
     watch: Option<u32>,
+    #[command(flatten)]
+    host_root: options::HostRoot,
     /// Do not use BPF
     #[arg(long)]
     proc: bool,
@@ -39,6 +41,7 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
     let mut inventory = if options.proc { Inventory::by_proc() } else { best() };
+    inventory = inventory.with_names(options.host_root.names());
     let format = Format::from(options.format);
     loop {
         let listing = inventory.look()?;

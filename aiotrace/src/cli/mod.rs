@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. [`main`] parses, runs, and decides the exit status.
 
 mod attach;
+mod capacity;
 mod complete;
 mod completions;
 mod doctor;
@@ -59,6 +60,7 @@ enum Command {
     Run(run::Options),
     Sweep(sweep::Options),
     Ls(ls::Options),
+    Capacity(capacity::Options),
     Top(top::Options),
     Report(report::Options),
     Explain(explain::Options),
@@ -79,7 +81,12 @@ enum Command {
 impl Command {
     fn looks_at_processes(&self) -> bool {
         match self {
-            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Top(_) | Self::Doctor(_) => true,
+            Self::Attach(_)
+            | Self::Run(_)
+            | Self::Ls(_)
+            | Self::Top(_)
+            | Self::Doctor(_)
+            | Self::Capacity(_) => true,
             Self::Report(_)
             | Self::Sweep(_)
             | Self::Explain(_)
@@ -91,8 +98,13 @@ impl Command {
 }
 
 /// The kinds of errands that helpers can run.
-const ERRANDS: errand::Kinds =
-    &[errand::PROCESSES, stacks::ERRANDS, ptrace::ERRANDS, crate::sweep::ERRANDS];
+const ERRANDS: errand::Kinds = &[
+    errand::PROCESSES,
+    stacks::ERRANDS,
+    crate::names::ERRANDS,
+    ptrace::ERRANDS,
+    crate::sweep::ERRANDS,
+];
 
 /// The exit status when aiotrace itself failed.
 const FAILED: u8 = 2;
@@ -132,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => (run::run(options), run::FAILED),
         Command::Sweep(options) => (sweep::run(options), FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
+        Command::Capacity(options) => (capacity::run(options), FAILED),
         Command::Top(options) => (top::run(options), FAILED),
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),

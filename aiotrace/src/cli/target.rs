@@ -1,6 +1,6 @@
-//! The options that say what is traced: processes by id or name, a cgroup, a unit, or everything.
+//! The options that say what is traced: processes by id or name, a cgroup, a unit, a container, a pod, or everything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -9,8 +9,9 @@ use crate::{
     errand::{OpenError, Opened, open},
     failure::{Failure, Result},
     inventory::Inventory,
+    names::{self, Names},
     proc,
-    trace::{Cgroup, Scope, find_unit},
+    trace::{Cgroup, Scope, find_unit, whole_unit},
     words::escape::escaped,
 };
 
@@ -30,6 +31,12 @@ pub struct Target {
     /// Trace every process of this systemd unit
     #[arg(long, value_name = "NAME", add = complete::unit())]
     unit: Option<String>,
+    /// Trace every process of this container: its name, its id, or the beginning of that
+    #[arg(long, value_name = "ID|NAME", add = complete::container())]
+    container: Option<String>,
+    /// Trace every process of this pod of Kubernetes
+    #[arg(long, value_name = "NAMESPACE/POD", value_parser = names::Wanted::pod, add = complete::pod())]
+    pod: Option<names::Wanted>,
     /// Trace every process
     #[arg(short, long)]
     all: bool,
@@ -66,29 +73,56 @@ impl Target {
     /// What these options stand for.
     ///
     /// # Errors
-    /// If there is no such process, cgroup or unit, or if nothing is named.
-    pub fn scope(self) -> Result<Scope> {
-        if !self.all && self.pids.is_empty() && self.cgroup.is_none() && self.unit.is_none() {
+    /// If there is no such process, cgroup, unit, container or pod, or if nothing is named.
+    pub fn scope(self, names: &mut Names) -> Result<Scope> {
+        let is_place = self.cgroup.is_some() || self.unit.is_some();
+        let is_named = is_place || self.container.is_some() || self.pod.is_some();
+        if !self.all && self.pids.is_empty() && !is_named {
             return Err(which());
         }
-        self.scope_or_all()
+        self.scope_or_all(names)
     }
 
     /// What these options stand for: if nothing is named, everything.
     ///
     /// # Errors
-    /// If there is no such process, cgroup or unit.
-    pub fn scope_or_all(self) -> Result<Scope> {
-        let Self { pids, cgroup, unit, all: _ } = self;
+    /// If there is no such process, cgroup, unit, container or pod.
+    pub fn scope_or_all(self, names: &mut Names) -> Result<Scope> {
+        let Self { pids, cgroup, unit, container, pod, all: _ } = self;
+        if let Some(wanted) = container.map(names::Wanted::Container).or(pod) {
+            return contained(names.find(&wanted)?);
+        }
         Ok(match (cgroup, unit) {
             (Some(path), _) => Scope::Cgroup(Cgroup::find(&path)?),
-            (None, Some(name)) => Scope::Cgroup(Cgroup::find(&find_unit(&name)?)?),
+            (None, Some(name)) => match find_unit(&name)? {
+                Some(path) => Scope::Cgroup(Cgroup::find(&path)?),
+                // With v1, systemd's own hierarchy has the unit.
+                None => contained(names.find(&names::Wanted::Unit(whole_unit(&name)))?)?,
+            },
             (None, None) if pids.is_empty() => Scope::All,
             (None, None) => {
                 Scope::Processes(open_all(pids.into_iter().flat_map(|it| it.0).collect())?)
             }
         })
     }
+}
+
+/// The processes of a container or a pod: by its cgroup, so that those that come later are traced, too.
+fn contained(found: names::Found) -> Result<Scope> {
+    let names::Found { cgroup, pids, text } = found;
+    if let Some(cgroup) = cgroup.and_then(|it| Cgroup::find(Path::new(&it)).ok()) {
+        return Ok(Scope::Cgroup(cgroup));
+    }
+    let opened: Vec<Opened> = pids.into_iter().filter_map(|it| open(it).ok()).collect();
+    if opened.is_empty() {
+        return Err(Failure::new(format!("the processes of {text} have ended")));
+    }
+    let ids: Vec<String> = opened.iter().map(|it| it.pid.to_string()).collect();
+    eprintln!(
+        "aiotrace: {text} has no cgroup of v2 here: tracing its processes of now ({}; -f: their children, too)",
+        ids.join(", ")
+    );
+    Ok(Scope::Processes(opened))
 }
 
 fn open_all(wanted: Vec<Process>) -> Result<Vec<Opened>> {
@@ -157,7 +191,7 @@ fn which() -> Failure {
     let processes = listing.map(|it| it.processes).unwrap_or_default();
     let Some(first) = processes.first() else {
         return Failure::new("which process? None is seen that has an AIO context now").with_hint(
-            "name one with -p PID or -p NAME, --unit NAME or --cgroup PATH; `-a` traces every \
+            "name one with -p PID or -p NAME, --unit, --container, --pod or --cgroup; `-a` traces every \
              process, `aiotrace run -- CMD` a new one",
         );
     };

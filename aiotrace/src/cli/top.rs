@@ -74,13 +74,18 @@ pub struct Options {
     /// Draw with ASCII characters only
     #[arg(long)]
     ascii: bool,
+    #[command(flatten)]
+    host_root: options::HostRoot,
     /// Do not use BPF: only contexts are shown, not what is done with them
-    #[arg(long, conflicts_with_all = ["pids", "cgroup", "unit"])]
+    #[arg(long, conflicts_with_all = NAMED)]
     proc: bool,
     /// Play a recording, made with `--record FILE`, instead: space stops it, left and right step
-    #[arg(value_name = "FILE", conflicts_with_all = ["pids", "cgroup", "unit", "all", "proc"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["pids", "cgroup", "unit", "container", "pod", "all", "proc"])]
     file: Option<PathBuf>,
 }
+
+/// The options that name targets.
+const NAMED: [&str; 5] = ["pids", "cgroup", "unit", "container", "pod"];
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
@@ -174,6 +179,7 @@ fn gather<S: Sink + 'static>(
 ) -> Result<u8> {
     let pace = Pace::every(options.delay);
     let inventory = if options.proc { Inventory::by_proc() } else { best()? };
+    let inventory = inventory.with_names(options.host_root.names());
     if !inventory.is_by_bpf() {
         block_signals()?;
         let sink = sink(pace.clone())?;
@@ -232,7 +238,7 @@ fn best() -> Result<Inventory> {
 }
 
 fn plan(options: &Options) -> Result<Plan> {
-    let scope = options.target.clone().scope_or_all()?;
+    let scope = options.target.clone().scope_or_all(&mut options.host_root.names())?;
     Ok(Plan { scope, follow: false, launched: false, filtered: false, timeout: None })
 }
 
@@ -251,6 +257,7 @@ fn settings(pace: Pace) -> trace::Settings {
         stacks: false,
         debuginfod: false,
         record: None,
+        host_root: PathBuf::from("/"),
         source: SourceKind::Bpf,
         probes: bpf::Wanted::Auto,
         denied: false,

@@ -1,7 +1,8 @@
 //! What there is on this machine, found out without a trace: every AIO context and who holds
 //! fs.aio-nr (`aiotrace ls`), and what the machine allows ([`doctor`]).
 
-mod containers;
+pub mod capacity;
+mod capacity_table;
 pub mod doctor;
 pub mod machine;
 mod table;
@@ -10,12 +11,14 @@ use std::collections::BTreeMap;
 
 use aiotrace_common::settings::target;
 
-use self::containers::container;
 use crate::{
     errand::{Errand as _, Headers, Rings, WaitsInExit},
     event::Ring,
     failure::{Context as _, Failure, Result},
-    output::json::{ExitingProcess, Hex, ListedContext, ListedProcess, ListingLine, VERSION},
+    names::{Container, Names},
+    output::json::{
+        ExitingProcess, Hex, ListedContext, ListedProcess, ListingLine, PodObject, VERSION,
+    },
     proc,
     source::bpf::{self, list::Lister},
     words::escape::escaped,
@@ -44,6 +47,7 @@ fn listed(found: &Found, ring: Option<Ring>) -> ListedContext {
 /// Looks at the machine: with BPF if it has a lister, or in /proc.
 pub struct Inventory {
     lister: Option<Lister>,
+    names: Names,
 }
 
 impl Inventory {
@@ -53,12 +57,18 @@ impl Inventory {
     /// If BPF cannot be used.
     pub fn by_bpf() -> Result<Self, bpf::Error> {
         let settings = bpf::machine::with_processors(bpf::machine::settings(target::ALL)?);
-        Ok(Self { lister: Some(Lister::load(&settings)?) })
+        Ok(Self { lister: Some(Lister::load(&settings)?), names: Names::default() })
     }
 
     /// Looks in /proc, where not everything is known.
     pub fn by_proc() -> Self {
-        Self { lister: None }
+        Self { lister: None, names: Names::default() }
+    }
+
+    /// Takes the names of containers and pods from `names`.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Looks at the machine, several times if contexts come and go meanwhile.
@@ -108,8 +118,9 @@ impl Inventory {
             };
             let changing = limit("aio-nr")? != before;
             let source = if self.lister.is_some() { "bpf" } else { "proc" };
-            let found =
-                made(source, before, limit("aio-max-nr")?, changing, (lost, unknown), &contexts);
+            let limits = (before, limit("aio-max-nr")?);
+            let rest = (changing, lost, unknown);
+            let found = made(source, limits, rest, &contexts, &mut self.names);
             // The end of one context does not change what was read of another: only the sum may be
             // wrong.
             let is_done = !changing && found.accounted.is_none_or(|sum| sum == before);
@@ -148,19 +159,21 @@ fn from_proc() -> (Vec<Found>, u32) {
 
 fn made(
     source: &'static str,
-    aio_nr: u64,
-    aio_max_nr: u64,
-    changing: bool,
-    (lost, unknown): (u32, u32),
+    (aio_nr, aio_max_nr): (u64, u64),
+    (changing, lost, unknown): (bool, u32, u32),
     contexts: &[Found],
+    names: &mut Names,
 ) -> ListingLine {
     let mut by_process: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
     for found in contexts {
         by_process.entry(found.pid).or_default().push(found);
     }
+    let whose = names.whose(&by_process.keys().copied().collect::<Vec<u32>>());
     let mut processes: Vec<ListedProcess> = by_process
         .into_iter()
-        .map(|(pid, found)| {
+        .zip(whose)
+        .map(|((pid, found), who)| {
+            let text = |it: &Option<String>| it.as_ref().map(|it| escaped(it.as_bytes()));
             let handles = found.iter().map(|it| it.handle).collect();
             let rings = Headers { pid, handles, all_pages: false }.ask();
             let mut rings = rings.into_iter().flatten();
@@ -170,8 +183,11 @@ fn made(
             ListedProcess {
                 pid,
                 name: escaped(&proc::name(pid).unwrap_or_default()),
-                container: proc::cgroup(pid)
-                    .and_then(|it| container(&String::from_utf8_lossy(&it))),
+                unit: text(&who.unit),
+                container: text(&who.container.as_ref().map(Container::short)),
+                container_name: text(&who.container.as_ref().and_then(|it| it.name.clone())),
+                pod: who.pod.as_ref().map(PodObject::of),
+                who: text(&who.text()),
                 cgroup: proc::cgroup(pid).map(|it| escaped(&it)),
                 charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
                 unreaped: contexts.iter().map(|it| it.unreaped.map(u64::from)).sum(),

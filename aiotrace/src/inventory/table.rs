@@ -67,7 +67,7 @@ fn text(listing: &ListingLine, verbose: bool) -> String {
     }
     let _ = writeln!(
         out,
-        "\n{:>8} {:<16} {:>8} {:>10} {:>9} {:>9}  CONTAINER OR CGROUP",
+        "\n{:>8} {:<16} {:>8} {:>10} {:>9} {:>9}  POD, CONTAINER, UNIT OR CGROUP",
         "PID", "NAME", "CONTEXTS", "CHARGE", "UNREAPED", "IN FLIGHT"
     );
     for process in &listing.processes {
@@ -82,7 +82,7 @@ fn text(listing: &ListingLine, verbose: bool) -> String {
             process.pid,
             process.name,
             process.contexts.len(),
-            process.container.as_ref().or(process.cgroup.as_ref()).map_or("-", |it| it),
+            process.who.as_ref().or(process.cgroup.as_ref()).map_or("-", |it| it),
         );
         for context in process.contexts.iter().filter(|_| verbose) {
             let _ = writeln!(out, "{}", detail(context));
@@ -196,7 +196,11 @@ mod tests {
             unreaped: Some(4),
             in_flight: Some(10),
             in_flight_at_most: Some(40),
+            unit: None,
             container: None,
+            container_name: None,
+            pod: None,
+            who: None,
             contexts,
         };
         ListingLine {

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, io};
 use super::{
     Ended, Interval, Output, Start,
     counted::{Rows, name_of},
+    people::Person,
 };
 use crate::{
     counted::{Counted, MOST_PROCESSES, Tally},
@@ -71,6 +72,10 @@ impl Output for Counting {
         let from = if before.time == 0 { self.began } else { before.time };
         let rows = Rows::of(&counted.since(&before), &|pid| name_of(&self.names, pid));
         self.output.interval(&Interval { from, until: counted.time, rows })
+    }
+
+    fn person(&mut self, person: &Person) -> io::Result<()> {
+        self.output.person(person)
     }
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {

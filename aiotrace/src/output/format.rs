@@ -24,6 +24,8 @@ pub enum Traced {
     Json,
     /// A timeline: [`super::perfetto`].
     Perfetto,
+    /// Tables of many recordings: [`super::parquet`].
+    Parquet,
 }
 
 /// Something that is shown as a whole; what is shown as it happens goes to an [`Output`](super::Output).

@@ -8,15 +8,19 @@ mod format;
 pub mod json;
 pub mod junit;
 mod lines;
+pub mod parquet;
 pub mod paths;
+pub mod people;
 pub mod perfetto;
 mod report;
+mod requests;
 mod short;
 pub mod table;
 pub mod text;
 
 use std::io;
 
+use self::people::Person;
 pub use self::{
     counted::Rows,
     format::{Format, Listed, Traced},
@@ -50,6 +54,11 @@ pub trait Output {
 
     /// An event came.
     fn event(&mut self, _: &Event) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A process was looked up: who it is.
+    fn person(&mut self, _: &Person) -> io::Result<()> {
         Ok(())
     }
 

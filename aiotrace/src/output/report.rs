@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Ended, escape::escaped, paths::Paths, short};
+use super::{Ended, escape::escaped, paths::Paths, people::People, short};
 use crate::{
     event::opcode_name,
     model::{
@@ -34,6 +34,8 @@ pub(super) struct Style<'a> {
     pub paint: &'a dyn Fn(Severity, &str) -> String,
     /// Who made the context of a finding.
     pub made_by: &'a dyn Fn(&Finding) -> String,
+    /// Who the processes are.
+    pub people: &'a People,
 }
 
 /// Writes the report.
@@ -56,6 +58,9 @@ pub(super) fn write(
     faults(out, report);
     waits(out, report);
     quiet(out, report);
+    if let Some(people) = style.people.in_words(MOST) {
+        line!(out, "=== who: {people} ===");
+    }
     contexts(out, report);
     requests(out, end, report, paths);
     counted(out, report);

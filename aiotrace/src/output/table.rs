@@ -7,6 +7,7 @@ use super::{
     counted::Rows,
     json::{CallRow, CountedContextRow, OpRow, ResultRow},
     paths::Paths,
+    people::{People, Person},
     report::{Style, bytes, duration, process, write as write_report},
 };
 use crate::{model::Report, words};
@@ -20,12 +21,13 @@ pub struct Table<W> {
     /// When the trace began.
     began: u64,
     has_intervals: bool,
+    people: People,
 }
 
 impl<W: Write> Table<W> {
     /// Writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { out, began: 0, has_intervals: false }
+        Self { out, began: 0, has_intervals: false, people: People::default() }
     }
 
     fn rows(&mut self, rows: &Rows) -> io::Result<()> {
@@ -39,6 +41,11 @@ impl<W: Write> Table<W> {
 impl<W: Write> Output for Table<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.began = start.clock.start;
+        Ok(())
+    }
+
+    fn person(&mut self, person: &Person) -> io::Result<()> {
+        self.people.add(person);
         Ok(())
     }
 
@@ -63,6 +70,7 @@ impl<W: Write> Output for Table<W> {
             began: self.began,
             paint: &|_, text| text.to_owned(),
             made_by: &|_| String::new(),
+            people: &self.people,
         };
         write_report(&mut text, end, report, &style, &mut Paths::none());
         self.out.write_all(&text)

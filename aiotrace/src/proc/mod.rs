@@ -21,7 +21,7 @@ pub use self::{
     blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit, within},
     memory::{read_memory, try_read_memory, write_memory},
     process::{
-        all, auxiliary_vector, cgroup, children, environment, executable, has_program,
+        all, auxiliary_vector, cgroup, cgroups, children, environment, executable, has_program,
         has_seccomp_filter, has_thread, is_alive, is_filtered, is_over, name, pidfd_open,
         processor, read_from_disks, share_space, started_at, status, status_bytes, status_field,
         thread_name, thread_state, threads, user,

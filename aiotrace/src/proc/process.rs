@@ -223,9 +223,14 @@ pub fn read_from_disks(pid: u32) -> Option<u64> {
 
 /// Its cgroup (v2).
 pub fn cgroup(pid: u32) -> Option<Vec<u8>> {
-    let text = file::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = cgroups(pid)?;
     let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
     Some(line.to_vec())
+}
+
+/// Its cgroups in all hierarchies, as the kernel writes them: a line `NUMBER:CONTROLLERS:PATH` for each.
+pub fn cgroups(pid: u32) -> Option<Vec<u8>> {
+    file::read(format!("/proc/{pid}/cgroup")).ok()
 }
 
 /// The ids of all processes.

@@ -17,7 +17,7 @@ use std::{
     ops::Range,
 };
 
-use aiotrace_model::trace::{Ended, Start};
+use aiotrace_model::trace::{Ended, Start, Who};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
@@ -82,10 +82,20 @@ pub enum Item<E> {
         #[serde(deserialize_with = "bounded::known_path")]
         cgroup: Option<Vec<u8>>,
     },
+    /// It was looked up who a process is.
+    Who {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        #[serde(deserialize_with = "bounded::name")]
+        process: Vec<u8>,
+        /// Who it is.
+        who: Who,
+    },
 }
 
 /// How many kinds of items there are.
-const KINDS: u32 = 9;
+const KINDS: u32 = 10;
 
 fn functions<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Function>, D::Error> {
     let List(functions) = List::<Function, FUNCTIONS>::deserialize(from)?;

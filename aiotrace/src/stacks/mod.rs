@@ -38,6 +38,7 @@ pub use children::{Children, Waits};
 pub use confine::give_up_identity;
 pub use debuginfod::Debuginfod;
 pub use errands::ERRANDS;
+pub use files::read_through;
 pub use modules::{Layout, load};
 pub use open::OpenFiles;
 pub use site::Site;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     event::Event,
     model::{Finding, Report, Verdict},
-    output::{Ended, Interval, Output, Rows, Start},
+    output::{Ended, Interval, Output, Rows, Start, people::Person},
 };
 
 /// Writes a table for each snapshot.
@@ -118,6 +118,10 @@ impl Output for Limited {
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.output.event(event)
+    }
+
+    fn person(&mut self, person: &Person) -> io::Result<()> {
+        self.output.person(person)
     }
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {

@@ -311,7 +311,7 @@ impl Listing {
 fn process_row(it: &ListedProcess) -> Row {
     let mut row = Row::new(Identity::Process(it.pid, 0), it.pid, it.name.clone());
     let last = it.cgroup.as_deref().and_then(|it| it.rsplit('/').find(|it| !it.is_empty()));
-    row.unit = it.container.clone().or_else(|| last.map(str::to_owned));
+    row.unit = it.who.clone().or_else(|| last.map(str::to_owned));
     row.contexts = Some(it.contexts.len() as u64);
     (row.charge, row.in_flight, row.unreaped) = (it.charge, it.in_flight, it.unreaped);
     row

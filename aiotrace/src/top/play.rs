@@ -137,6 +137,7 @@ impl Film {
             Item::Report(_)
             | Item::Functions { .. }
             | Item::Process { .. }
+            | Item::Who { .. }
             | Item::Start(..)
             | Item::End(_) => (),
         }

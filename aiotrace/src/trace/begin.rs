@@ -12,14 +12,15 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::{
     conclusions::Sees,
-    faults::{Chosen, Judging},
+    faults::{self, Chosen, Judging},
     session::{Plan, Scope},
     settings::{Settings, SourceKind},
 };
 use crate::{
     clock,
     errand::{
-        BlockedCalls, Errand as _, HasSeccompFilter, Opened, ReadTimespec, Started, WaitsInExit,
+        self, BlockedCalls, Errand as _, HasSeccompFilter, Opened, ReadTimespec, Started,
+        WaitsInExit,
     },
     event::{self, Args, Body, Change, Event, Unfinished, Why},
     failure::{Failure, Result, bail},
@@ -83,7 +84,7 @@ impl Source {
     ///
     /// # Errors
     /// If something that is wanted cannot be had.
-    pub fn prepare(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Self> {
+    pub fn prepare(plan: &mut Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Self> {
         let by_ptrace = match (wanted.source, faults.map(|it| it.judge)) {
             (SourceKind::Ptrace, _)
             | (SourceKind::Auto, Some(Judging::Ptrace | Judging::PtraceFor(_))) => true,
@@ -101,6 +102,7 @@ impl Source {
             (_, Some(Judging::Probes) | None) => false,
         };
         if by_ptrace {
+            for_ptrace(plan, faults.is_some())?;
             return Self::ptrace(plan, wanted, faults);
         }
         let probes = load(plan, wanted, faults).map_err(with_hint)?;
@@ -111,7 +113,7 @@ impl Source {
     fn ptrace(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Self> {
         load::check_architecture().map_err(with_hint)?;
         let Scope::Processes(processes) = &plan.scope else {
-            let failure = Failure::new("ptrace traces processes, not a cgroup or the machine");
+            let failure = Failure::new("ptrace traces processes, not the whole machine");
             return Err(failure.with_hint("name them with -p, or use --source bpf"));
         };
         let pids: Vec<u32> = processes.iter().map(|it| it.pid).collect();
@@ -297,6 +299,27 @@ fn begin_ptrace(
         sees: Sees { exact_completions: false, every_call: true, synchronous: true, stops: true },
         status: Some(status),
     })
+}
+
+/// ptrace knows no cgroups: it gets the processes that are in it now.
+fn for_ptrace(plan: &mut Plan, are_faults: bool) -> Result<()> {
+    let Scope::Cgroup(cgroup) = &plan.scope else { return Ok(()) };
+    // One that ended in this moment is no longer meant.
+    let opened: Vec<Opened> =
+        cgroup.processes().into_iter().filter_map(|it| errand::open(it).ok()).collect();
+    if opened.is_empty() {
+        let failure = Failure::new("no process is in the cgroup, or none can be looked at");
+        return Err(failure.with_hint("ptrace traces the processes that are in it now"));
+    }
+    let text = match opened.len() {
+        1 => "the process that is in the cgroup now".to_owned(),
+        count => format!("the {count} processes that are in the cgroup now"),
+    };
+    eprintln!(
+        "aiotrace: ptrace traces {text}, not those that come later (-f: their children, too)"
+    );
+    plan.scope = Scope::Processes(opened);
+    if are_faults { faults::check_target(&plan.scope) } else { Ok(()) }
 }
 
 /// The ptrace source copies every stack, so there are no probes to tell which stacks are known.

@@ -1,22 +1,25 @@
 //! Draws conclusions from a running trace: feeds the model, answers its questions, and shows what
 //! it says.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{answers, recorder::Recorder, settings::Judged, shown::Shown};
 use crate::{
     clock,
     counted::Counted,
     errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
-    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, User, Ways, Why},
+    event::{Body, Change, Event, Handle, Looked, Open, Ring, RingFound, User, Ways, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
-    output::{Ended, Start, escape::escaped, junit::Faults},
+    names::Names,
+    output::{Ended, Start, escape::escaped, junit::Faults, people::Person},
     source::{Losses, bpf::Decoder},
 };
 
 /// The model learns the time at least this often.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// Most processes of which it is remembered that they were looked up.
+const MOST_NAMED: usize = 4096;
 
 /// What `--fail-on-fault` and `--allow-unfired` ask for.
 struct FaultLimits {
@@ -78,6 +81,10 @@ pub struct Conclusions {
     scan: bool,
     settings: Settings,
     recorder: Option<Recorder>,
+    /// Knows who processes are; `None`: a recording is shown, which has that.
+    names: Option<Names>,
+    /// The processes that were looked up.
+    named: HashSet<u32>,
     /// The trace is over, so what a look finds now may be newer than the last event.
     is_over: bool,
 }
@@ -103,6 +110,8 @@ impl Conclusions {
             scan: judged.scan,
             settings,
             recorder,
+            names: None,
+            named: HashSet::new(),
             is_over: false,
         }
     }
@@ -118,8 +127,16 @@ impl Conclusions {
             scan: false,
             settings,
             recorder: None,
+            names: None,
+            named: HashSet::new(),
             is_over: false,
         }
+    }
+
+    /// Looks up who processes are.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names: Some(names), ..self }
     }
 
     /// Passes on that the trace begins.
@@ -143,6 +160,7 @@ impl Conclusions {
 
     /// Shows an event, and what the model concludes from it.
     pub fn event(&mut self, event: &Event, shown: &mut Shown) {
+        self.look_up(event, shown);
         if let Some(recorder) = &mut self.recorder {
             recorder.event(event);
         }
@@ -152,6 +170,30 @@ impl Conclusions {
         }
         self.model.handle_event(event);
         self.tell(shown);
+    }
+
+    /// Looks up who a process is, when it is new or executes another program.
+    fn look_up(&mut self, event: &Event, shown: &mut Shown) {
+        let (Body::Process(process), Some(names)) = (&event.body, &mut self.names) else { return };
+        match process.change {
+            Change::Exec { .. } => (),
+            Change::Attached | Change::Seen if !self.named.contains(&event.pid) => (),
+            Change::Exit { .. } => {
+                self.named.remove(&event.pid);
+                return;
+            }
+            _ => return,
+        }
+        if self.named.len() >= MOST_NAMED {
+            self.named.clear();
+        }
+        self.named.insert(event.pid);
+        let who = names.who(event.pid);
+        let person = Person { pid: event.pid, process: process.name.clone(), who };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.person(&person);
+        }
+        shown.attempt(|output| output.person(&person));
     }
 
     fn tell(&mut self, shown: &mut Shown) {

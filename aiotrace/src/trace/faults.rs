@@ -142,7 +142,9 @@ fn forced(by: Mechanism, rules: &[Rule]) -> Result<Vec<Mechanism>> {
 pub fn check_target(scope: &Scope) -> Result<()> {
     let own = std::process::id();
     let pids = match scope {
-        Scope::All => bail!("faults need a target: -p PID, --cgroup PATH, or `run`"),
+        Scope::All => {
+            bail!("faults need a target: -p PID, --unit, --container, --pod, --cgroup, or `run`")
+        }
         Scope::Processes(processes) => processes.iter().map(|it| it.pid).collect(),
         Scope::Cgroup(cgroup) if cgroup.level == 0 => {
             bail!("no faults in the root cgroup: it holds every process")

@@ -21,6 +21,7 @@ pub mod replay;
 mod session;
 mod settings;
 mod shown;
+pub mod tables;
 mod unit;
 mod view;
 
@@ -34,6 +35,6 @@ pub use self::{
     recorder::Known as Paths,
     session::{Outcome, Plan, Scope, Session},
     settings::{Injected, Judged, Junit, Settings, SourceKind},
-    unit::{find as find_unit, units},
+    unit::{find as find_unit, units, whole as whole_unit},
     view::{Color, Opened, View},
 };

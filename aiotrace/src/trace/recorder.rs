@@ -15,7 +15,7 @@ use crate::{
     event::{Args, Body, Call, Change, Event, Stack},
     failure::{Context as _, Result},
     model::Settings,
-    output::{Ended, Start, paths::Paths},
+    output::{Ended, Start, paths::Paths, people::Person},
     proc,
     source::recording::{Item, Writer},
     stacks::{
@@ -172,6 +172,12 @@ impl Recorder {
         }
         self.process(event);
         self.write(&Item::Event(event));
+    }
+
+    /// Writes who a process is.
+    pub fn person(&mut self, it: &Person) {
+        let (process, who) = (it.process.clone(), it.who.clone());
+        self.write(&Item::Who { pid: it.pid, process, who });
     }
 
     /// Looks up a process that is new, or that executes another program.

@@ -24,6 +24,7 @@ use crate::{
     errand::{self, Opened},
     event::{Body, Change, Event, Why},
     failure::{Context as _, Result},
+    names::Names,
     output::{Ended, Start, junit, paths::Paths},
     proc::system::{go_first, machine as this_machine},
     source::{
@@ -114,13 +115,13 @@ impl<'a> Session<'a> {
     /// The same, with another output.
     pub fn showing(
         settings: &'a Settings,
-        plan: Plan,
+        mut plan: Plan,
         opens: impl FnOnce(Paths, &Symbolizer) -> Result<view::Opened>,
     ) -> Result<Self> {
         settings.check()?;
         let fetch = settings.debuginfod.then(Debuginfod::new).transpose()?;
         let faults = choose_faults(&plan, settings)?;
-        let source = Source::prepare(&plan, settings, faults.as_ref())?;
+        let source = Source::prepare(&mut plan, settings, faults.as_ref())?;
         let files = OpenFiles::default();
         let say = Box::new(|text| eprintln!("aiotrace: {text}"));
         let children = Children::new(files.clone(), fetch, Waits::TO_SHOW, say);
@@ -169,7 +170,8 @@ impl<'a> Session<'a> {
         let Begun { mut collector, mut decoder, initial, probes, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;
-        let mut conclusions = Conclusions::new(&self.settings.judged, begun.sees, recorder);
+        let mut conclusions = Conclusions::new(&self.settings.judged, begun.sees, recorder)
+            .with_names(Names::below(&self.settings.host_root));
         let faults = self.faults.as_ref().map(Chosen::told);
         let machine = this_machine();
         let start = Start { clock: start, machine, probes, lacks, faults };

@@ -26,6 +26,8 @@ pub struct Settings {
     pub debuginfod: bool,
     /// The recording to which all events are written.
     pub record: Option<PathBuf>,
+    /// Below which directory the files of container engines are.
+    pub host_root: PathBuf,
     /// Where events come from.
     pub source: SourceKind,
     /// Which probes are used.

@@ -17,11 +17,11 @@ const KINDS: [&str; 3] = [".service", ".scope", ".slice"];
 /// Cgroups are not looked at that lie deeper than this.
 const DEEPEST: usize = 16;
 
-/// The directory of a unit's cgroup. A name without a kind is that of a service.
+/// The directory of a unit's cgroup; `None` if the hierarchy of v2 has none. A name without a kind is that of a service.
 ///
 /// # Errors
-/// If there is no such unit with processes, or more than one.
-pub fn find(name: &str) -> Result<PathBuf> {
+/// If there is more than one.
+pub fn find(name: &str) -> Result<Option<PathBuf>> {
     let whole = whole(name);
     let mount = mount();
     let mut found = mount.map_or_else(Vec::new, |it| below(it, &whole));
@@ -35,13 +35,8 @@ pub fn find(name: &str) -> Result<PathBuf> {
         found.retain(|it| is_own(it));
     }
     match &found[..] {
-        [one] => Ok(one.clone()),
-        [] => {
-            let failure = Failure::new(format!("no unit {whole} has a cgroup here"));
-            Err(failure.with_hint(
-                "it must be running: `systemctl status NAME` says so; or name a process with -p",
-            ))
-        }
+        [one] => Ok(Some(one.clone())),
+        [] => Ok(None),
         many => {
             let paths: Vec<_> = many.iter().map(|it| it.display().to_string()).collect();
             let text = format!("{} units are called {whole}: {}", many.len(), paths.join(", "));
@@ -73,7 +68,8 @@ fn has_kind(name: &str) -> bool {
     KINDS.iter().any(|it| name.ends_with(it))
 }
 
-fn whole(name: &str) -> String {
+/// The whole name of a unit: one without a kind is that of a service.
+pub fn whole(name: &str) -> String {
     if has_kind(name) { name.to_owned() } else { format!("{name}.service") }
 }
 
@@ -114,8 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_is_not_there_is_said_so() {
-        let error = find("aiotrace-there-is-none").unwrap_err();
-        assert!(error.text().contains("no unit aiotrace-there-is-none.service has a cgroup"));
+    fn a_unit_that_is_not_there_is_not_found() {
+        assert_eq!(find("aiotrace-there-is-none").unwrap(), None);
     }
 }

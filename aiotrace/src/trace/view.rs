@@ -90,6 +90,10 @@ impl View {
         in_part: bool,
     ) -> Result<Opened> {
         self.check()?;
+        if self.format == Traced::Parquet {
+            let failure = Failure::new("--format parquet is for recordings");
+            return Err(failure.with_hint("record with --record FILE, then: aiotrace report FILE... --format parquet -o DIRECTORY"));
+        }
         // The writers need no buffer: the outputs have one.
         let (writer, spill, file): (Box<dyn Write>, _, _) = match &self.output {
             Some(path) => {
@@ -119,7 +123,7 @@ impl View {
             Traced::Json if self.summary => Box::new(Json::new(writer, Paths::none())),
             Traced::Json => Box::new(Json::new(writer, paths).with_symbols(symbols.clone())),
             Traced::Text if self.summary => Box::new(Table::new(writer)),
-            Traced::Text => {
+            Traced::Text | Traced::Parquet => {
                 let text = Text::new(writer, options, paths, TimeZone::system());
                 Box::new(text.with_symbols(symbols.clone()))
             }

@@ -81,6 +81,20 @@ fn the_page_of_options_is_the_help() {
 }
 
 #[test]
+fn the_tables_of_parquet_md_are_made_from_the_columns() {
+    use aiotrace::output::parquet::{described, described_first};
+
+    const PARQUET_MD: &str = "docs/reference/parquet.md";
+    let mut document = read(PARQUET_MD);
+    for (name, text) in [("<!-- first -->", described_first()), ("<!-- tables -->", described())] {
+        let (before, rest) = document.split_once(name).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        document = format!("{before}{name}\n{text}{END}{after}");
+    }
+    compare(PARQUET_MD, &document);
+}
+
+#[test]
 fn the_schema_is_made_from_the_types() {
     let mut wanted = serde_json::to_string_pretty(&schema()).unwrap();
     wanted.push('\n');

@@ -29,6 +29,7 @@ mod lifecycle;
 mod ls;
 mod machine;
 mod mounts;
+mod names;
 mod oracle;
 mod processes;
 mod ptrace;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         hostile_files::TESTS,
         lifecycle::TESTS,
         ls::TESTS,
+        names::TESTS,
         oracle::TESTS,
         ptrace::TESTS,
         readme::TESTS,

@@ -61,6 +61,8 @@ fn typed(line: &str, pid: u32, cgroup: &str) -> String {
         words.push(match word {
             _ if is_time => "300ms".to_owned(),
             "PID" => pid.to_string(),
+            "mariadbd" => "aio-programs".to_owned(),
+            "recordings/*.aiotrace" => "/var/tmp/trace.aiotrace".to_owned(),
             "PROGRAM" => "aio-programs pairs 2".to_owned(),
             "/sys/fs/cgroup/PATH" => cgroup.to_owned(),
             // The machine keeps the limit that it has.
@@ -75,6 +77,10 @@ fn typed(line: &str, pid: u32, cgroup: &str) -> String {
         .replace("./program $AIOTRACE_SWEEP_DIR", "aio-programs pairs 2")
         .replace("./verify $AIOTRACE_SWEEP_DIR", "true")
         .replace("-- ./test", "-- aio-programs pairs 2");
+    // Those that are not there: tests/kernel/names.rs makes some, and names them.
+    let line = ["--container web", "--pod shop/db-0", "--unit mariadb"]
+        .iter()
+        .fold(line, |line, it| line.replace(it, &format!("--cgroup {cgroup}")));
     // A server that is not there.
     let line = match line.contains("--debuginfod") {
         true => format!("DEBUGINFOD_URLS=http://127.0.0.1:1/ {line}"),

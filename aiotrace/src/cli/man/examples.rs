@@ -45,7 +45,7 @@ const ALL: &[(&str, &str, &[Example])] = &[
             ),
             (
                 "Every event of a container as JSON, into a file",
-                "aiotrace attach --format json -o events.jsonl --cgroup /sys/fs/cgroup/machine.slice/app",
+                "aiotrace attach --format json -o events.jsonl --container web",
             ),
             (
                 "Ten calls of io_submit fail in a running program",
@@ -94,6 +94,21 @@ const ALL: &[(&str, &str, &[Example])] = &[
         ],
     ),
     (
+        "aiotrace-capacity",
+        "aiotrace-ls(1), proc_sys_fs(5)",
+        &[
+            ("What one more of each program takes, and how many more fit", "aiotrace capacity"),
+            (
+                "Whether three more fit; the status is 1 if not",
+                "aiotrace capacity mariadbd --need 3",
+            ),
+            (
+                "The same of a program that does not run here",
+                "aiotrace capacity --charge 2048 --need 3",
+            ),
+        ],
+    ),
+    (
         "aiotrace-top",
         "aiotrace-ls(1), top(1)",
         &[
@@ -111,6 +126,10 @@ const ALL: &[(&str, &str, &[Example])] = &[
                 "aiotrace report --format perfetto -o trace.pftrace trace.aiotrace",
             ),
             ("A recording of another machine", "aiotrace report -"),
+            (
+                "Recordings of many machines as tables for DuckDB and others",
+                "aiotrace report --format parquet -o tables one.aiotrace other.aiotrace",
+            ),
         ],
     ),
     (

@@ -1,5 +1,6 @@
 //! Options that several subcommands share, and the plain settings that they become.
 
+mod host_root;
 mod inject;
 mod judge;
 mod show;
@@ -8,6 +9,7 @@ mod view;
 use std::time::Duration;
 
 pub use self::{
+    host_root::HostRoot,
     judge::FailOn,
     show::Show,
     view::{Color, View},
@@ -29,7 +31,7 @@ macro_rules! values {
         }
     };
 }
-use values;
+pub(super) use values;
 
 values! {
     Format of output::Format {

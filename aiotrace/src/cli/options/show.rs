@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{super::complete, inject::Inject, judge::Judge, parse_duration, values, view::View};
+use super::{
+    super::complete, host_root::HostRoot, inject::Inject, judge::Judge, parse_duration, values,
+    view::View,
+};
 use crate::{
     fault::{Only, only_argument},
     source::{bpf, collector::Pace},
@@ -65,6 +68,8 @@ pub struct Show {
     #[arg(long, requires = "summary")]
     requests: bool,
     #[command(flatten)]
+    pub host_root: HostRoot,
+    #[command(flatten)]
     judge: Judge,
     #[command(flatten)]
     inject: Inject,
@@ -109,6 +114,7 @@ impl Show {
             stacks: self.stacks,
             debuginfod: self.debuginfod,
             record: self.record,
+            host_root: self.host_root.path(),
             source: self.source.into(),
             probes: self.probes.into(),
             denied: self.denied,

@@ -13,12 +13,12 @@ use crate::{
 /// How events are shown.
 #[derive(Debug, Args)]
 pub struct View {
-    /// Write to this file instead of stdout
-    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    /// Write to this file instead of stdout (parquet: into this directory)
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
     output: Option<PathBuf>,
-    /// text; json: one object per line (aiotrace-json(5)); perfetto: a timeline
+    /// text; json: one object per line (aiotrace-json(5)); perfetto: a timeline; parquet: tables
     ///
-    /// A timeline is for https://ui.perfetto.dev.
+    /// A timeline is for https://ui.perfetto.dev. Tables are for `report FILE... -o DIRECTORY`.
     #[arg(long, value_enum, default_value_t = Traced::Text)]
     format: Traced,
     /// Count calls, errors and durations instead of showing calls
@@ -55,6 +55,7 @@ values! {
         Text,
         Json,
         Perfetto,
+        Parquet,
     }
 }
 

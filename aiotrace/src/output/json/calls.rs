@@ -18,7 +18,7 @@ use crate::{
 impl<W: Write> Json<W> {
     /// Writes a call that returned.
     pub(super) fn call(&mut self, event: &Event, call: &Call) -> io::Result<()> {
-        let Self { lines: Lines { line, .. }, paths, symbols, rules, compat } = self;
+        let Self { lines: Lines { line, .. }, paths, symbols, rules, compat, .. } = self;
         let pid = event.pid;
         head(line, event, call, rules.injected(call));
         arguments(line, &call.args);

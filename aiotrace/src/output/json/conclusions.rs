@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     ContextObject, ContextRow, CostObject, CountedObject, FindingLine, FindingRow, FunctionObject,
-    Hex, HolderObject, IntervalLine, Json, Percentiles, QuietRow, ReportLine, RequestRow,
-    SubjectObject, SumsObject, TrendRow, VERSION, WaitRow,
+    Hex, HolderObject, IntervalLine, Json, Percentiles, PersonRow, PodObject, QuietRow, ReportLine,
+    RequestRow, SubjectObject, SumsObject, TrendRow, VERSION, WaitRow,
     faults::{row, rule},
     readable,
 };
@@ -23,6 +23,7 @@ use crate::{
         counted::{self, Rows},
         escape::escaped,
         paths::Paths,
+        people::Person,
     },
     stacks::Named,
 };
@@ -118,6 +119,8 @@ impl<W: Write> Json<W> {
             waits: report.waits.iter().map(wait).collect(),
             quiet: report.quiet.iter().map(quiet).collect(),
             trends: report.trends.iter().map(trend).collect(),
+            processes: self.people.all.iter().map(person).collect(),
+            more_processes: self.people.more,
             sums: Box::new(sums(&report.sums)),
             disagreements: report.disagreements.iter().map(Disagreement::in_words).collect(),
             faults: report.faults.iter().map(row).collect(),
@@ -237,6 +240,19 @@ fn sums(it: &Sums) -> SumsObject {
         unreaped: it.unreaped,
         discarded_unreaped: it.discarded_unreaped,
         unknown_unreaped: it.unknown_unreaped,
+    }
+}
+
+fn person(it: &Person) -> PersonRow {
+    let text = |it: &str| escaped(it.as_bytes());
+    let container = it.who.container.as_ref();
+    PersonRow {
+        pid: it.pid,
+        process: escaped(&it.process),
+        unit: it.who.unit.as_deref().map(text),
+        container: container.map(|it| text(&it.short())),
+        container_name: container.and_then(|it| it.name.as_deref()).map(text),
+        pod: it.who.pod.as_ref().map(PodObject::of),
     }
 }
 

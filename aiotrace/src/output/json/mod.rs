@@ -19,7 +19,12 @@ pub use format::*;
 use serde::Serialize;
 
 use super::{
-    Ended, Interval, Output, Start, counted::Rows, escape::escaped, lines::Lines, paths::Paths,
+    Ended, Interval, Output, Start,
+    counted::Rows,
+    escape::escaped,
+    lines::Lines,
+    paths::Paths,
+    people::{People, Person},
 };
 use crate::{
     event::{Body, Event},
@@ -33,6 +38,7 @@ pub struct Json<W> {
     paths: Paths,
     symbols: Symbolizer,
     rules: Rules,
+    people: People,
     /// What 32-bit calls are called on the machine that was traced.
     compat: &'static str,
 }
@@ -41,7 +47,8 @@ impl<W: Write> Json<W> {
     /// Writes to `out`; `paths` looks up what descriptors point to.
     pub fn new(out: W, paths: Paths) -> Self {
         let (lines, symbols) = (Lines::new(out), Symbolizer::none());
-        Self { lines, paths, symbols, rules: Rules::default(), compat: compat("") }
+        let (rules, people) = Default::default();
+        Self { lines, paths, symbols, rules, people, compat: compat("") }
     }
 
     /// Takes the names of functions in stacks from `symbols`.
@@ -90,6 +97,11 @@ impl<W: Write> Output for Json<W> {
             Body::Synchronous(call) => self.synchronous(event, call),
             Body::Lost { records } => self.lost(event, *records),
         }
+    }
+
+    fn person(&mut self, person: &Person) -> io::Result<()> {
+        self.people.add(person);
+        Ok(())
     }
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {

@@ -13,7 +13,6 @@
 mod output;
 mod packets;
 mod proto;
-mod requests;
 
 use std::{
     collections::HashMap,
@@ -23,9 +22,12 @@ use std::{
 use self::{
     packets::{Args, Event as Slice, Packets, Value},
     proto::{CounterDescriptor, EXPLICIT, ProcessDescriptor, ThreadDescriptor, TrackDescriptor},
+};
+use super::{
+    escape::escaped,
+    paths::Paths,
     requests::{Done, Over, Request, Requests},
 };
-use super::{escape::escaped, paths::Paths};
 use crate::{
     event::{self, Call, Completion, Event, Handle, Iocb, Ring, errno_name, opcode_name},
     model::Rules,

@@ -28,6 +28,7 @@ use super::{
     escape::{escape, escaped},
     lines::Lines,
     paths::Paths,
+    people::{People, Person},
     report,
 };
 use crate::{
@@ -71,6 +72,7 @@ pub struct Text<W> {
     gathered: Option<gathered::Gathered>,
     again: again::Again,
     polls: polls::Polls,
+    people: People,
     /// When the trace began.
     began: u64,
     /// The latest time that a line has.
@@ -106,6 +108,7 @@ impl<W: Write> Text<W> {
             gathered: None,
             again: again::Again::default(),
             polls,
+            people: People::default(),
             began: 0,
             latest: 0,
         }
@@ -321,6 +324,11 @@ impl<W: Write> Output for Text<W> {
         self.lines.end()
     }
 
+    fn person(&mut self, person: &Person) -> io::Result<()> {
+        self.people.add(person);
+        Ok(())
+    }
+
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         self.tell_gathered()?;
         let text = report::in_words(finding, &self.paint());
@@ -384,7 +392,8 @@ impl<W: Write> Output for Text<W> {
         let paint = self.paint();
         let made_by = |finding: &Finding| made_by(&self.symbols, finding);
         let mut text = Vec::new();
-        let style = report::Style { began: self.began, paint: &paint, made_by: &made_by };
+        let people = &self.people;
+        let style = report::Style { began: self.began, paint: &paint, made_by: &made_by, people };
         report::write(&mut text, end, report, &style, &mut self.paths);
         self.lines.line.extend_from_slice(&text);
         self.lines.line.pop_if(|last| *last == b'\n');

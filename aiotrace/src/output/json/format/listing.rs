@@ -1,6 +1,9 @@
 //! The object of `aiotrace ls`.
 
+use aiotrace_model::trace::Pod;
+
 use super::{Hex, Name, described::part};
+use crate::output::escape::escaped;
 
 part! {
     /// `ls`: every AIO context on the machine. The line has no time: it shows the moment of the look.
@@ -50,8 +53,17 @@ part! {
         name: String,
         /// The process's cgroup (v2); null if it has none.
         cgroup: Option<String>,
-        /// The container, as far as the name of the cgroup tells; null if it does not tell.
+        /// The unit of the machine's systemd, a service or a scope, as its cgroup tells; null if it is in none.
+        unit: Option<String>,
+        /// What made the container and the beginning of its id, as the name of the cgroup tells, for instance
+        /// `docker:0123456789ab`; null if it does not tell.
         container: Option<String>,
+        /// The name of the container, from the files of what made it; null if they do not tell.
+        container_name: Option<String>,
+        /// The pod of Kubernetes; null if it is in none.
+        pod: Option<PodObject>,
+        /// The one of these that says most, as the table shows it; null if there is none.
+        who: Option<String>,
         /// What the contexts take from fs.aio-nr; null if that is unknown.
         charge: Option<u64>,
         /// Completions that are not reaped; null if one of the rings could not be read.
@@ -62,6 +74,32 @@ part! {
         in_flight_at_most: Option<u64>,
         /// The contexts, those with the largest charge first.
         contexts: Vec<ListedContext>,
+    }
+}
+part! {
+    /// A pod of Kubernetes.
+    "pod" PodObject {
+        /// The pod's uid; null if the cgroup does not tell it.
+        uid: Option<String>,
+        /// The pod's namespace; null, with `name`, if the files of the kubelet and of the container runtime do not tell.
+        namespace: Option<String>,
+        /// The pod's name.
+        name: Option<String>,
+        /// The name of the container in the pod; null if it is not told which one it is.
+        container: Option<String>,
+    }
+}
+
+impl PodObject {
+    /// A pod that was found.
+    pub fn of(it: &Pod) -> Self {
+        let text = |it: &Option<String>| it.as_ref().map(|it| escaped(it.as_bytes()));
+        Self {
+            uid: text(&it.uid),
+            namespace: text(&it.namespace),
+            name: text(&it.name),
+            container: text(&it.container),
+        }
     }
 }
 part! {

@@ -3,6 +3,7 @@
 //! and [`schema`] is made from them, too.
 
 mod calls;
+mod capacity;
 mod conclusions;
 mod counted;
 mod described;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize, de::Error as _};
 
 pub use self::{
     calls::*,
+    capacity::*,
     conclusions::{ContextObject, FaultLine, FindingLine, HolderObject, SubjectObject},
     counted::*,
     events::*,
@@ -88,6 +90,7 @@ lines! {
     "interval" => Interval(IntervalLine),
     "report" => Report(ReportLine),
     "ls" => Ls(ListingLine),
+    "capacity" => Capacity(CapacityLine),
 }
 
 impl Line {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CallRow, ContextObject, CountedObject, Decimal, Hex, Name,
+    CallRow, ContextObject, CountedObject, Decimal, Hex, Name, PodObject,
     conclusions::{GOINGS, SEVERITIES, names},
     described::{line, part},
 };
@@ -48,6 +48,11 @@ line! {
         /// Contexts that a process makes all the time with the same four innermost functions, none of which ended and
         /// the older half of which lies idle, when it is too early for context-growth.
         trends: Vec<TrendRow>,
+        /// Who the processes are that were attached to or made AIO calls, at most 1,024. One that had ended before it
+        /// was looked up has no names.
+        processes: Vec<PersonRow>,
+        /// How many more processes there were.
+        more_processes: u64,
         /// What became of all contexts and requests, see below.
         sums: Box<SumsObject>,
         /// Sums that do not agree, in words: then aiotrace counted something wrong, and nothing in this report is
@@ -78,6 +83,23 @@ part! {
         probe_runs: Option<u64>,
         /// How long they ran; null unless `sysctl kernel.bpf_stats_enabled=1`.
         probe_ns: Option<Decimal>,
+    }
+}
+part! {
+    /// Who a process is.
+    "process in the report" PersonRow {
+        /// The process.
+        pid: u32,
+        /// Name of the process.
+        process: String,
+        /// As in [process in ls](#process-in-ls); so are the next three fields.
+        unit: Option<String>,
+        /// What made the container, and the beginning of its id.
+        container: Option<String>,
+        /// The name of the container.
+        container_name: Option<String>,
+        /// The pod.
+        pod: Option<PodObject>,
     }
 }
 part! {

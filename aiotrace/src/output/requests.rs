@@ -1,5 +1,5 @@
-//! The requests of a context, from their io_submit until they are reaped, and the lanes in which they
-//! are drawn: a request has a lane for itself as long as it lives.
+//! The requests of a context, from their io_submit until they are reaped, and the lanes in which a timeline draws
+//! them: a request has a lane for itself as long as it lives.
 //!
 //! A completion can come before the io_submit of its request returns, and it can be reaped before
 //! that by another thread: what comes early waits here for its request.
