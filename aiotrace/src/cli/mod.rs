@@ -10,6 +10,7 @@ mod man;
 mod options;
 mod report;
 mod run;
+mod serve;
 mod sweep;
 mod target;
 mod top;
@@ -24,6 +25,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::{
     errand,
     failure::{Context as _, Failure, Result},
+    privileges,
     source::ptrace,
     stacks::{self, child},
 };
@@ -60,6 +62,7 @@ enum Command {
     Sweep(sweep::Options),
     Ls(ls::Options),
     Top(top::Options),
+    Serve(serve::Options),
     Report(report::Options),
     Explain(explain::Options),
     Doctor(doctor::Options),
@@ -79,7 +82,12 @@ enum Command {
 impl Command {
     fn looks_at_processes(&self) -> bool {
         match self {
-            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Top(_) | Self::Doctor(_) => true,
+            Self::Attach(_)
+            | Self::Run(_)
+            | Self::Ls(_)
+            | Self::Top(_)
+            | Self::Serve(_)
+            | Self::Doctor(_) => true,
             Self::Report(_)
             | Self::Sweep(_)
             | Self::Explain(_)
@@ -121,8 +129,16 @@ pub fn main() -> ExitCode {
         eprint!("{FIRST}");
         return ExitCode::from(FAILED);
     };
+    let mut helpers_begin: fn() -> io::Result<()> = || Ok(());
+    if let Command::Serve(_) = command {
+        if let Err(error) = privileges::limit() {
+            eprintln!("aiotrace: cannot give up capabilities: {error}");
+            return ExitCode::from(FAILED);
+        }
+        helpers_begin = privileges::keep_for_helpers;
+    }
     if command.looks_at_processes()
-        && let Err(error) = errand::start(ERRANDS)
+        && let Err(error) = errand::start(ERRANDS, helpers_begin)
     {
         eprintln!("aiotrace: cannot start the process that looks at others: {error}");
         return ExitCode::from(FAILED);
@@ -133,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(options) => (sweep::run(options), FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
         Command::Top(options) => (top::run(options), FAILED),
+        Command::Serve(options) => (serve::run(options), FAILED),
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),

@@ -27,6 +27,7 @@ use zerocopy::TryFromBytes as _;
 use super::{counts::Counts, error::Error, load::Probes, touch::Touch};
 use crate::{
     clock::timeout,
+    privileges,
     proc::{self, system::go_first},
     source::{
         Losses,
@@ -72,7 +73,8 @@ pub fn start(
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
     let counts =
-        until.counting.as_ref().map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
+        until.counting.as_ref().map(|it| Counts::new(&mut probes, it.requests, it.forgets));
+    let counts = counts.transpose()?;
     let signals = Signals::new(&report_signal())?;
     probes.attach()?;
     // The ring buffer is mapped when the memory that attaching took is free again, and before
@@ -138,6 +140,7 @@ struct Drain {
 impl Drain {
     fn run(mut self) {
         before_all();
+        privileges::drop_after_attach();
         let start = Instant::now();
         self.look_at_blocked();
         let reason = self.collect(start);
