@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::{
     arch::Architecture,
+    binaries,
     command::{self, REQUIRE_EBPF, cargo},
-    release,
 };
 
 /// Build aiotrace with its probes, for this machine or for another target
@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     command::run(build.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))?;
     let profile = if options.debug { "debug" } else { "release" };
-    let mut path = release::target_directory()?;
+    let mut path = binaries::target_directory()?;
     path.extend(options.target.as_deref());
     println!("{}", path.join(profile).join("aiotrace").display());
     Ok(())

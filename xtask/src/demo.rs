@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::{command, release, setup};
+use crate::{binaries, command, setup};
 
 /// Build aiotrace and show it at work on a program that leaks AIO contexts
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub fn run(_: &Options) -> Result<()> {
     }
     setup::run(&setup::Options { build_only: true })?;
     println!("building aiotrace with its probes; the first time this takes some ten minutes");
-    let binaries = release::build()?;
+    let binaries = binaries::build()?;
     let leak = Workload::start(&binaries.programs)?;
     let pid = leak.0.id().to_string();
     let attach = |arguments: &[&str]| {

@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{arch::Architecture, command, release};
+use crate::{arch::Architecture, binaries, command};
 
 /// A busybox that is linked with no library; fetched when it is first needed.
 ///
 /// # Errors
 /// If apt cannot fetch it.
 pub fn busybox(arch: Architecture) -> Result<PathBuf> {
-    let directory = release::target_directory()?.join(format!("debian-{}", arch.debian()));
+    let directory = binaries::target_directory()?.join(format!("debian-{}", arch.debian()));
     let program = directory.join("busybox");
     if program.exists() {
         return Ok(program);

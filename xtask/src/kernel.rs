@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
-    command,
+    binaries, command,
     debian::{self, Apt},
-    release,
 };
 
 /// Build the kernel with error injection from Debian's source (8 to 20 minutes)
@@ -38,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let mut apt = Apt::default();
     apt.install(&debian::missing(&TOOLS)?)?;
-    let directory = release::target_directory()?.join("kernel");
+    let directory = binaries::target_directory()?.join("kernel");
     let tree = source(&directory)?;
     let make = |targets: &[&str]| {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);

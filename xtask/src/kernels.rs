@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{arch::Architecture, command, release};
+use crate::{arch::Architecture, binaries, command};
 
 /// The variable that names directories of kernels, with a colon between them, for people who have
 /// some. CI has.
@@ -81,7 +81,7 @@ fn all() -> Result<Vec<PathBuf>> {
 /// Fetches Debian's current kernels with apt into the target directory. Old versions vanish from
 /// the archive, so apt is asked for their names each time.
 fn fetch() -> Result<Vec<PathBuf>> {
-    let directory = release::target_directory()?.join("kernels");
+    let directory = binaries::target_directory()?.join("kernels");
     fs::create_dir_all(&directory)?;
     let names = command::output(Command::new("apt-cache").arg("pkgnames").arg("linux-image-"))?;
     let mut kernels = Vec::new();

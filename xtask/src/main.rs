@@ -3,6 +3,7 @@
 
 mod arch;
 mod bench;
+mod binaries;
 mod build;
 mod command;
 mod cost;
@@ -18,7 +19,6 @@ mod mixin;
 mod newer;
 mod perfetto;
 mod probes;
-mod release;
 mod setup;
 mod test;
 mod vm;

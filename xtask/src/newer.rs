@@ -11,9 +11,8 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    command,
+    binaries, command,
     debian::{self, Apt},
-    release,
 };
 
 /// A Debian release that is newer than the one on which this project is built: its name in the
@@ -25,7 +24,7 @@ const PACKAGES: &str = "qemu-utils";
 const PROGRAM: &str = "usr/bin/qemu-img";
 
 fn directory() -> Result<PathBuf> {
-    Ok(release::target_directory()?.join(RELEASE.1))
+    Ok(binaries::target_directory()?.join(RELEASE.1))
 }
 
 /// Whether the programs are there.

@@ -21,9 +21,9 @@ use self::{
     run::{Run, Tally, run_tests},
 };
 use crate::{
-    bench,
+    bench, binaries,
     command::{self, REQUIRE_EBPF, cargo},
-    demo, kernels, lint, release, setup, vm,
+    demo, kernels, lint, setup, vm,
 };
 
 /// Prepare this machine, lint, and run all tests; needs root
@@ -73,8 +73,7 @@ fn run_parts(options: &Options, report: &mut Report) {
         });
     }
     report.part("tests", |report| {
-        let all = ["--workspace", "--exclude", "aiotrace-ebpf", "--exclude", "aio-programs-32"];
-        report.add("tests", run_tests(&mut test(&all, filter)), filter);
+        report.add("tests", run_tests(&mut test(filter)), filter);
     });
     if options.no_kernel {
         if filter.is_none() {
@@ -108,7 +107,7 @@ fn run_with_guests(options: &Options, report: &mut Report) {
         Err(error) => report.fail(format!("other kernels: {error:#}")),
     }
     report.part("building for them", |report| {
-        if let Err(error) = release::build() {
+        if let Err(error) = binaries::build() {
             report.fail(format!("kernel tests: {error:#}"));
         }
     });
@@ -148,7 +147,7 @@ fn other_commands(report: &mut Report) {
 
 fn run_all_kernel_tests(options: &Options, report: &mut Report) {
     let filter = options.filter.as_deref();
-    let binaries = match release::build() {
+    let binaries = match binaries::build() {
         Ok(binaries) => binaries,
         Err(error) => return report.fail(format!("kernel tests: {error:#}")),
     };
@@ -166,7 +165,7 @@ fn run_all_kernel_tests(options: &Options, report: &mut Report) {
 /// Runs the tests that a plain `cargo test` ignores because they need root. They run one at a time,
 /// as each counts what happens on the whole machine. `set`: a probe set, or ptrace.
 fn run_kernel_tests(
-    binaries: &release::Binaries,
+    binaries: &binaries::Binaries,
     filter: Option<&str>,
     set: &str,
     is_long: bool,
@@ -187,7 +186,7 @@ fn run_kernel_tests(
 /// Runs the README's command for installing, into a directory below the target directory. It is not optimized, as the
 /// next command needs the same build.
 fn install() -> Result<()> {
-    let root = release::target_directory()?.join("install");
+    let root = binaries::target_directory()?.join("install");
     let mut install = cargo(&["install", "--path", "aiotrace", "--locked", "--force"]);
     install.args(["--profile", "dev", "--root"]).arg(&root);
     command::run(install.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))?;
@@ -200,10 +199,10 @@ fn debug_doctor() -> Result<()> {
     command::run(doctor.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))
 }
 
-fn test(selection: &[&str], filter: Option<&str>) -> Command {
+fn test(filter: Option<&str>) -> Command {
     // A debug build, so that what only debug assertions see fails here. Without the option, cargo would stop at the
     // first test program that fails.
     let mut test = cargo(&["test", "--no-fail-fast"]);
-    test.args(selection).args(filter).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
+    test.args(binaries::TESTED).args(filter).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
     test
 }

@@ -25,12 +25,13 @@ const EXPECTED: &str = include_str!("events.txt");
 macro_rules! workloads {
     ($($test:ident: $program:literal $(until $finding:literal)?,)*) => {
         $(fn $test() {
-            check($program, [$($finding)?].first().copied());
+            $crate::events::check($program, [$($finding)?].first().copied());
         })*
 
         tests![$($test),*];
     };
 }
+pub(crate) use workloads;
 
 workloads! {
     submit_1: "submit 1",
@@ -58,64 +59,9 @@ workloads! {
     vfork: "vfork",
     callers: "callers",
     program_of_32_bits: "32-bit",
-    alarm_from_the_ring: "alarm-from-the-ring",
-    alarm_alive_at_exit: "alarm-alive-at-exit",
-    alarm_destroyed_by_another_thread: "alarm-destroyed-by-another-thread",
-    alarm_same_handle_in_two_processes: "alarm-same-handle-in-two-processes",
-    alarm_same_handle_again: "alarm-same-handle-again",
-    alarm_moved: "alarm-moved",
-    alarm_data_is_no_identity: "alarm-data-is-no-identity",
-    alarm_errors_as_events: "alarm-errors-as-events",
-    alarm_interrupted: "alarm-interrupted",
-    alarm_refused_one_dropped: "alarm-refused-one-dropped",
-    alarm_probe_at_the_start: "alarm-probe-at-the-start",
-    alarm_nothing_destroyed: "alarm-nothing-destroyed",
-    alarm_through_libaio: "alarm-through-libaio",
-    alarm_handle_nowhere_to_go: "alarm-handle-nowhere-to-go",
-    alarm_limit_lowered: "alarm-limit-lowered",
-    alarm_without_libraries: "alarm-without-libraries",
-    alarm_pending_by_design: "alarm-pending-by-design",
-    alarm_numbers_that_are_no_lengths: "alarm-numbers-that-are-no-lengths",
-    alarm_some_left_in_the_ring: "alarm-some-left-in-the-ring",
-    alarm_refused_below_capacity: "alarm-refused-below-capacity",
-    alarm_local_handle: "alarm-local-handle",
-    bad_context_leak: "bad-context-leak" until "context-leak",
-    good_context_leak: "good-context-leak",
-    bad_context_growth: "bad-context-growth" until "context-growth",
-    bad_released_at_exit: "bad-released-at-exit",
-    good_released_at_exit: "good-released-at-exit",
-    bad_poll_on_closed: "bad-poll-on-closed" until "poll-on-closed",
-    good_poll_on_closed: "good-poll-on-closed",
-    bad_unreaped_completions: "bad-unreaped-completions" until "unreaped-completions",
-    good_unreaped_completions: "good-unreaped-completions",
-    good_discarded_poll: "good-discarded-poll",
-    bad_iocb_reused_in_flight: "bad-iocb-reused-in-flight",
-    good_iocb_reused_in_flight: "good-iocb-reused-in-flight",
-    bad_short_submit_dropped: "bad-short-submit-dropped",
-    good_short_submit_dropped: "good-short-submit-dropped",
-    bad_submit_eagain: "bad-submit-eagain",
-    good_submit_eagain: "good-submit-eagain",
-    bad_failed_completion: "bad-failed-completion",
-    good_failed_completion: "good-failed-completion",
-    bad_short_io: "bad-short-io" until "short-io",
-    good_short_io: "good-short-io",
-    bad_reads_past_end: "bad-reads-past-end" until "reads-past-end",
-    good_reads_past_end: "good-reads-past-end",
-    bad_inline_completion: "bad-inline-completion",
-    good_inline_completion: "good-inline-completion",
-    bad_use_after_destroy: "bad-use-after-destroy",
-    good_use_after_destroy: "good-use-after-destroy",
-    bad_setup_denied: "bad-setup-denied",
-    good_setup_denied: "good-setup-denied",
-    bad_sandbox_denied: "bad-sandbox-denied",
-    good_sandbox_denied: "good-sandbox-denied",
-    bad_cancel_refused: "bad-cancel-refused",
-    good_cancel_refused: "good-cancel-refused",
-    bad_not_kernel_aio: "bad-not-kernel-aio",
-    good_not_kernel_aio: "good-not-kernel-aio",
 }
 
-fn check(program: &str, finding: Option<&str>) {
+pub fn check(program: &str, finding: Option<&str>) {
     if program == "compat" && !machine::HAS_32_BIT_ENTRY {
         return cannot_run("64-bit programs have no 32-bit entry here");
     }

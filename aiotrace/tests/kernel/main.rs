@@ -50,6 +50,7 @@ mod strace;
 mod support;
 mod sweep;
 mod top;
+mod twins;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         sweep::planted::TESTS,
         sweep::programs::TESTS,
         top::TESTS,
+        twins::TESTS,
         verdicts::TESTS,
     ])
 }

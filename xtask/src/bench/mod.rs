@@ -24,9 +24,9 @@ use self::{
     workload::Workload,
 };
 use crate::{
+    binaries,
     command::{self, REQUIRE_EBPF, cargo},
     probes::Toolchain,
-    release,
 };
 
 /// Measure what tracing costs, beside strace, perf and bpftrace
@@ -136,17 +136,23 @@ impl Machine {
         if !command::is_root() {
             bail!("aiotrace loads programs into the kernel: {}", command::as_root("bench"));
         }
-        let binaries = release::build()?;
+        let target = binaries::target_directory()?;
+        // A short run shows that it works, and takes what is built.
+        let built = target.join(if is_quick { "debug" } else { "release" });
+        let mut build = cargo(&["build"]);
+        if is_quick {
+            build.args(binaries::TESTED);
+        } else {
+            build.args(["--release", "-p", "aiotrace", "-p", "aio-programs"]);
+        }
         let (key, value) = REQUIRE_EBPF;
-        let mut floor = cargo(&["build", "--release", "-p", "aiotrace", "--example", "floor"]);
-        command::run(floor.env(key, value))?;
-        let target = release::target_directory()?;
+        command::run(build.args(["--bins", "--example", "floor"]).env(key, value))?;
         let directory = target.join("bench");
         fs::create_dir_all(&directory)?;
         Ok(Self {
-            aiotrace: binaries.aiotrace,
-            programs: binaries.programs,
-            floor: target.join("release/examples/floor"),
+            aiotrace: built.join("aiotrace"),
+            programs: built.join("aio-programs"),
+            floor: built.join("examples/floor"),
             object: build_floor()?,
             directory,
             is_quick,
@@ -193,7 +199,7 @@ impl Machine {
 
 /// Builds the BPF object of the floor, as aiotrace/build.rs builds the probes.
 fn build_floor() -> Result<PathBuf> {
-    let directory = release::target_directory()?.join("floor");
+    let directory = binaries::target_directory()?.join("floor");
     let mut build = Toolchain::find().unwrap_or(Toolchain::Own).cargo("build");
     build
         .args(["-p", "aiotrace-ebpf", "--bin", "aiotrace-ebpf-floor", "--features", "floor"])

@@ -24,9 +24,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    build, command,
+    binaries, build, command,
     debian::{self, Apt},
-    release, setup,
+    setup,
 };
 
 /// Build everything that a release consists of, into target/dist
@@ -184,7 +184,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     add_target(options.target)?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
-    let release = Release::of(&root, options.target, release::target_directory()?)?;
+    let release = Release::of(&root, options.target, binaries::target_directory()?)?;
     if !options.made {
         release.make()?;
     }

@@ -18,7 +18,7 @@ use super::{
     guest::Guest,
     initramfs::write as write_initramfs,
 };
-use crate::{arch::Architecture, release};
+use crate::{arch::Architecture, binaries};
 
 /// Keeps guests back that would run beside another one, while something else needs the processors.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Kind {
         let made = self.initramfs.get_or_init(|| {
             let path = directory.join(format!("initramfs-{}.cpio", self.arch.name()));
             let write = |binaries| write_initramfs(&path, &binaries, self.arch);
-            release::build_for(self.arch).and_then(write).map_err(|it| format!("{it:#}"))?;
+            binaries::build_for(self.arch).and_then(write).map_err(|it| format!("{it:#}"))?;
             Ok(path)
         });
         made.as_deref().map_err(|it| anyhow!("{it}"))

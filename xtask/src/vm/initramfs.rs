@@ -12,10 +12,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-use crate::{arch::Architecture, command, foreign, release};
+use crate::{arch::Architecture, binaries, command, foreign};
 
 /// Writes the archive of the files of a guest of this architecture.
-pub fn write(path: &Path, binaries: &release::Binaries, arch: Architecture) -> Result<()> {
+pub fn write(path: &Path, binaries: &binaries::Binaries, arch: Architecture) -> Result<()> {
     let busybox = if arch.target().is_none() {
         which::which("busybox").context("busybox: run `cargo xtask setup`")?
     } else {
@@ -81,7 +81,7 @@ pub fn pack(path: &Path, files: &[(String, PathBuf)]) -> Result<()> {
 
 /// This machine's own programs that the tests run in a guest, and the libraries that all need.
 fn own(
-    binaries: &release::Binaries,
+    binaries: &binaries::Binaries,
     others: &[(String, PathBuf)],
 ) -> Result<Vec<(String, PathBuf)>> {
     let shm = binaries.programs.with_file_name("libaio_shm.so");

@@ -27,7 +27,7 @@ pub use self::{
     runs::{ABOUT_EVENTS, EVENTS},
 };
 use self::{fleet::build_and_boot, guest::guests, results::Run, runs::Set};
-use crate::{arch::Architecture, cost, kernels, release};
+use crate::{arch::Architecture, binaries, cost, kernels};
 
 /// Run the kernel tests on other kernels, in virtual machines
 #[derive(Debug, Default, Args)]
@@ -111,7 +111,7 @@ pub struct Checked {
 /// If the guests cannot be booted at all, or if no test ran.
 pub fn check(options: &Options, gate: &Gate) -> Result<Checked> {
     let guests = guests(options)?;
-    let directory = release::target_directory()?.join("vm");
+    let directory = binaries::target_directory()?.join("vm");
     let consoles = build_and_boot(&guests, &directory, gate)?;
     let (mut checked, mut rows, mut costs) = (Checked::default(), Vec::new(), Vec::new());
     let mut broke = false;
@@ -172,7 +172,7 @@ pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
     let options = Options { kernel: kernel.to_vec(), ..Options::of_cost() };
     let guests = guests(&options)?;
     let consoles =
-        build_and_boot(&guests, &release::target_directory()?.join("vm"), &Gate::opened())?;
+        build_and_boot(&guests, &binaries::target_directory()?.join("vm"), &Gate::opened())?;
     let named = guests.iter().zip(consoles);
     named.map(|(guest, it)| Ok((guest.kernel.name.to_owned(), it.0?.text))).collect()
 }

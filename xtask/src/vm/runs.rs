@@ -36,9 +36,9 @@ impl Set {
 /// The tests of the events that each source yields for each call.
 pub const EVENTS: &str = "events::";
 /// The tests of events rather than of the command line: all sources must pass them alike.
-pub const ABOUT_EVENTS: &str = "events::,calls::,findings::";
+pub const ABOUT_EVENTS: &str = "events::,twins::,calls::,findings::";
 /// The same tests, and those of what is concluded from events.
-const ABOUT_CONCLUSIONS: &str = "events::,calls::,findings::,rings::,cases::,reports::";
+const ABOUT_CONCLUSIONS: &str = "events::,twins::,calls::,findings::,rings::,cases::,reports::";
 
 /// The probe sets that a guest with this kernel runs, each with the filter of its tests.
 pub fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {

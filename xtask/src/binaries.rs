@@ -1,5 +1,5 @@
-//! The release binaries that the kernel tests and the demo run. (The tests are release builds, too: they read traces of
-//! millions of lines, and a debug build of them takes three to five times as long for that.)
+//! The binaries that the kernel tests, the demo and the benchmarks run. But for benchmarks, they are those that a plain
+//! `cargo test` builds: the profile `dev` optimizes what they spend their time in.
 
 use std::{
     env, fs,
@@ -67,12 +67,12 @@ const GUEST: &str = "guest";
 
 /// Builds all binaries, with the probes in aiotrace.
 pub fn build() -> Result<Binaries> {
-    // In one go: built alone, aiotrace would be built a second time for the tests, with which some of what it depends on has
-    // more features.
-    let mut build = cargo(&["build", "--release", "-p", "aio-programs", "-p", "aiotrace"]);
-    build.args(["-p", "guest-init", "--lib", "--bins", "--test", "kernel"]);
+    // With the packages that `cargo test` builds: of fewer, some of what they depend on has other features, and would be
+    // built a second time.
+    let mut build = cargo(&["build"]);
+    build.args(TESTED).args(["--lib", "--bins", "--test", "kernel"]);
     let kernel_tests = test_binary(build)?;
-    let directory = target_directory()?.join("release");
+    let directory = target_directory()?.join("debug");
     let binaries = Binaries {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
@@ -90,6 +90,10 @@ pub fn build() -> Result<Binaries> {
     }
     Ok(binaries)
 }
+
+/// What a plain `cargo test` of this workspace builds. (The others are for other targets.)
+pub const TESTED: [&str; 5] =
+    ["--workspace", "--exclude", "aiotrace-ebpf", "--exclude", "aio-programs-32"];
 
 /// Builds a test program; gives its path.
 fn test_binary(mut build: Command) -> Result<PathBuf> {
