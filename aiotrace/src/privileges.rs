@@ -84,10 +84,10 @@ fn drop_all_but(needed: &[Capability]) {
 fn keep(needed: &[Capability]) -> io::Result<()> {
     let have = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     let kept: CapsHashSet = have.into_iter().filter(|it| needed.contains(it)).collect();
-    // A kernel has ambient capabilities since 4.3; to lower the inheritable ones lowers them, too.
-    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        let it = if set == CapSet::Inheritable { CapsHashSet::new() } else { kept.clone() };
-        caps::set(None, set, &it).map_err(io::Error::other)?;
-    }
+    // To lower the inheritable ones lowers the ambient ones, too.
+    let nothing = CapsHashSet::new();
+    caps::set(None, CapSet::Inheritable, &nothing).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Effective, &kept).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(io::Error::other)?;
     Ok(())
 }

@@ -150,7 +150,7 @@ fn app(options: &Options, choice: Choice) -> App {
 /// The `interval` lines.
 fn lines(options: &Options) -> Result<u8> {
     let pace = Pace::every(options.delay);
-    let settings = trace::Settings::counting(pace);
+    let settings = trace::Settings::that_counts(pace);
     let iterations = options.iterations;
     let json = Json::new(io::stdout().lock(), Paths::none());
     let output = Limited::new(Box::new(json), iterations);
@@ -178,7 +178,7 @@ fn gather<S: Sink + 'static>(
         let sink = sink(pace.clone())?;
         return listing(Gatherer::new(sink, inventory, Watched::All, pace.clone()), &pace);
     }
-    let settings = trace::Settings::counting(pace.clone());
+    let settings = trace::Settings::that_counts(pace.clone());
     let plan = plan(options)?;
     let watched = match &plan.scope {
         Scope::Processes(all) => Watched::Processes(all.iter().map(|it| it.pid).collect()),

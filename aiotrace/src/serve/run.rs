@@ -160,7 +160,7 @@ fn count(
     let settings = trace::Settings {
         probes,
         forgets: true,
-        ..trace::Settings::counting(Pace::every(interval))
+        ..trace::Settings::that_counts(Pace::every(interval))
     };
     let plan = Plan { scope, follow: false, launched: false, filtered: false, timeout: None };
     let opens = |_, _: &_| Ok(Opened::of(Box::new(Feed::new(machine, begun))));

@@ -106,7 +106,7 @@ pub struct Injected {
 
 impl Settings {
     /// A trace that only counts calls and requests, and tells of them as often.
-    pub fn counting(pace: Pace) -> Self {
+    pub fn that_counts(pace: Pace) -> Self {
         Self {
             view: View {
                 output: None,
