@@ -8,10 +8,10 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::{Server, answer, value};
+use super::{Named, Server, answer, value};
 use crate::{
     harness::Need,
-    support::{PATIENCE, Program, aiotrace, await_that, programs},
+    support::{PATIENCE, aiotrace, await_that},
 };
 
 fn memory(pid: u32) -> u64 {
@@ -113,15 +113,10 @@ fn a_signal_finishes_the_scrape() {
 
 /// A thousand scrapes beside 5,000 contexts, and processes that come and go: memory stays what it is.
 fn a_thousand_scrapes_take_no_memory() {
-    let _held = Program::ready(&["hold", "5000"]);
+    let named = Named::new("comesandgoes");
+    let _held = named.ready(&["hold", "5000"]);
     let server = Server::start(&["--count", "--interval", "200ms"]);
-    let work = |count: u32| {
-        for _ in 0..count {
-            let mut command = std::process::Command::new(programs());
-            let status = command.args(["pairs", "3"]).stdout(std::process::Stdio::null()).status();
-            assert!(status.unwrap().success());
-        }
-    };
+    let work = |count: u32| (0..count).for_each(|_| named.run(&["pairs", "3"]));
     std::thread::scope(|scope| {
         scope.spawn(|| work(500));
         (0..100).for_each(|_| drop(server.scrape()));
@@ -132,7 +127,7 @@ fn a_thousand_scrapes_take_no_memory() {
         eprintln!("1000 scrapes: {:?}, {} MiB", start.elapsed(), after >> 20);
     });
     let text = server.scrape_counted();
-    let submits = "aiotrace_calls_total{process=\"aio-programs\",call=\"io_submit\"}";
+    let submits = "aiotrace_calls_total{process=\"comesandgoes\",call=\"io_submit\"}";
     assert_eq!(value(&text, submits), Some(1500.0), "none is lost: {text}");
 }
 

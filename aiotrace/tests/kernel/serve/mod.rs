@@ -16,7 +16,44 @@ use nix::{
     unistd::Pid,
 };
 
-use super::support::{PATIENCE, aiotrace};
+use super::support::{PATIENCE, Program, aiotrace, as_nobody, programs};
+
+/// The workloads under a name of their own, so that those of other tests are not taken for them.
+pub struct Named(tempfile::TempDir, String);
+
+impl Named {
+    pub fn new(name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::copy(programs(), directory.path().join(name)).unwrap();
+        Self(directory, name.to_owned())
+    }
+
+    pub fn command(&self) -> Command {
+        Command::new(self.0.path().join(&self.1))
+    }
+
+    /// Starts a workload, and waits until it says that it is ready.
+    pub fn ready(&self, arguments: &[&str]) -> Program {
+        let mut program = Program::of(self.command().args(arguments));
+        assert_eq!(program.line(), "ready");
+        program
+    }
+
+    /// The same as a user without any privilege.
+    pub fn ready_as_nobody(&self, arguments: &[&str]) -> Program {
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.0.path(), all).unwrap();
+        let mut program = Program::of(as_nobody(self.command().args(arguments)));
+        assert_eq!(program.line(), "ready");
+        program
+    }
+
+    /// Runs a workload to its end.
+    pub fn run(&self, arguments: &[&str]) {
+        let status = self.command().args(arguments).stdout(Stdio::null()).status();
+        assert!(status.unwrap().success(), "{arguments:?}");
+    }
+}
 
 /// A server that runs beside the test. It is killed by its id when this value is dropped.
 pub struct Server {

@@ -10,10 +10,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Answer, Server, answer, value};
+use super::{Answer, Named, Server, answer, value};
 use crate::{
     harness::Need,
-    support::{PATIENCE, Program, aiotrace, await_that, programs},
+    support::{PATIENCE, aiotrace, await_that},
 };
 
 /// A program that runs beside the test; it is killed by its id when this value is dropped.
@@ -108,8 +108,9 @@ fn prometheus_answers_what_the_dashboard_asks() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--count", "--interval", "500ms"]);
     let _fio = Running::start(&mut fio(&directory.path().join("f")));
-    let _held = Program::ready(&["hold", "45"]);
-    let _leaky = Running::start(Command::new(programs()).arg("bad-context-growth"));
+    let named = Named::new("holder2");
+    let _held = named.ready(&["hold", "900"]);
+    let _leaky = Running::start(named.command().arg("bad-context-growth"));
     let config = directory.path().join("prometheus.yml");
     let rules = contrib().join("alerts.yaml");
     let text = format!(
@@ -138,8 +139,9 @@ fn prometheus_answers_what_the_dashboard_asks() {
     assert!(all.len() > 20, "{all:?}");
     let empty: Vec<&String> = all.iter().filter(|it| query(address, it).is_empty()).collect();
     assert!(empty.is_empty(), "nothing is answered to {empty:#?}; {}", server.scrape());
-    let holders = query(address, "topk(1, aiotrace_charge)");
-    assert_eq!(holders[0]["metric"]["process"], "aio-programs", "{holders:?}");
+    let holders = query(address, "topk(5, aiotrace_charge)");
+    let is_it = |it: &Value| it["metric"]["process"] == "holder2";
+    assert!(holders.iter().any(is_it), "{holders:?}");
     // The rules are those that Prometheus has loaded, and none of them fails.
     let rules: Value = serde_json::from_str(&get(address, "/api/v1/rules").unwrap().body).unwrap();
     let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
@@ -194,7 +196,8 @@ fn the_quantiles_are_those_of_the_report() {
 fn node_exporter_reads_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("aiotrace.prom");
-    let _held = Program::ready(&["hold", "5"]);
+    let named = Named::new("holder3");
+    let _held = named.ready(&["hold", "5"]);
     let mut command = aiotrace();
     command.args(["serve", "--list-only", "--interval", "200ms", "--textfile"]).arg(&file);
     let mut serve = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -211,11 +214,7 @@ fn node_exporter_reads_the_file() {
     while start.elapsed() < Duration::from_secs(2) {
         let text = get(address, "/metrics").unwrap().body;
         assert_eq!(value(&text, "node_textfile_scrape_error"), Some(0.0), "{text}");
-        assert_eq!(
-            value(&text, "aiotrace_contexts{process=\"aio-programs\"}"),
-            Some(5.0),
-            "{text}"
-        );
+        assert_eq!(value(&text, "aiotrace_contexts{process=\"holder3\"}"), Some(5.0), "{text}");
         scrapes += 1;
     }
     assert!(scrapes > 10, "it is never half written");

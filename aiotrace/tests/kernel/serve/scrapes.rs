@@ -1,25 +1,21 @@
 //! What a scrape tells.
 
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{collections::BTreeMap, process::Command};
 
-use super::{Server, ask, sum, value};
-use crate::{
-    harness::Need,
-    support::{Program, aiotrace, programs},
-};
+use super::{Named, Server, ask, sum, value};
+use crate::{harness::Need, support::aiotrace};
 
 /// The charge of the contexts of `hold COUNT`.
 fn charge(count: u64) -> u64 {
     (0..count).map(|index| 1 + index % 9).sum()
 }
 
-const US: &str = "{process=\"aio-programs\"}";
-
 fn the_list_tells_who_holds() {
-    let _held = [Program::ready(&["hold", "45"]), Program::ready(&["hold", "5"])];
+    let holder = Named::new("holder");
+    let _held = [holder.ready(&["hold", "45"]), holder.ready(&["hold", "5"])];
     let server = Server::start(&["--list-only"]);
     let text = server.scrape();
-    let of = |name: &str| value(&text, &format!("{name}{US}"));
+    let of = |name: &str| value(&text, &format!("{name}{{process=\"holder\"}}"));
     assert_eq!(of("aiotrace_charge"), Some((charge(45) + charge(5)) as f64), "{text}");
     assert_eq!(of("aiotrace_contexts"), Some(50.0));
     assert_eq!(of("aiotrace_unreaped_completions"), Some(0.0));
@@ -33,23 +29,20 @@ fn the_list_tells_who_holds() {
 
 fn counters_are_those_of_the_kernel() {
     let server = Server::start(&["--count", "--interval", "200ms", "--histograms"]);
-    let status = Command::new(programs())
-        .args(["pairs", "1000"])
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
+    Named::new("worker").run(&["pairs", "1000"]);
     let text = server.scrape_counted();
     let of = |sample: &str| value(&text, sample);
-    let call =
-        |name: &str| format!("aiotrace_calls_total{{process=\"aio-programs\",call=\"{name}\"}}");
+    let call = |name: &str| format!("aiotrace_calls_total{{process=\"worker\",call=\"{name}\"}}");
     assert_eq!(of(&call("io_submit")), Some(1000.0), "{text}");
     assert_eq!(of(&call("io_getevents")), Some(1000.0), "{text}");
     assert_eq!(of(&call("io_setup")), of(&call("io_destroy")));
-    assert_eq!(sum(&text, "aiotrace_requests_total"), 1000.0, "{text}");
+    let of_worker = "aiotrace_requests_total{process=\"worker\"";
+    let requests: Vec<&str> = text.lines().filter(|it| it.starts_with(of_worker)).collect();
+    assert!(requests.len() == 1 && requests[0].ends_with(" 1000"), "{requests:?}");
     let count =
-        "aiotrace_process_call_duration_seconds_count{process=\"aio-programs\",call=\"io_submit\"}";
+        "aiotrace_process_call_duration_seconds_count{process=\"worker\",call=\"io_submit\"}";
     assert_eq!(of(count), Some(1000.0), "{text}");
-    assert_eq!(of("aiotrace_call_duration_seconds_count{call=\"io_submit\"}"), Some(1000.0));
+    assert!(of("aiotrace_call_duration_seconds_count{call=\"io_submit\"}") >= Some(1000.0));
     assert!(text.contains("aiotrace_source_info{tier=\"count\""), "{text}");
     // The process is gone, and its series are there.
     let again = server.scrape_counted();
@@ -58,16 +51,8 @@ fn counters_are_those_of_the_kernel() {
 
 /// What a process is called is for it to say.
 fn names_of_hostile_processes_stay_in_their_label() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut running = Vec::new();
-    for name in ["a\"} 1\nb 2", "\\\\", "\u{e9}{}=,", "other"] {
-        let path = directory.path().join(name);
-        std::fs::copy(programs(), &path).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        let mut program = Program::of(Command::new(&path).args(["hold", "2"]));
-        assert_eq!(program.line(), "ready");
-        running.push(program);
-    }
+    let names = ["a\"} 1\nb 2", "\\\\", "\u{e9}{}=,", "other"].map(Named::new);
+    let _running = names.each_ref().map(|it| it.ready(&["hold", "2"]));
     let server = Server::start(&["--list-only"]);
     let text = server.scrape();
     for name in [r#"a\"} 1\\x0ab 2"#, r"\\\\\\\\", "\u{e9}{}=,", "other"] {
@@ -93,12 +78,11 @@ pub fn check_metrics(text: &str) {
 }
 
 fn promtool_has_nothing_to_complain_about() {
-    let _held = Program::ready(&["hold-unreaped"]);
+    let named = Named::new("named");
+    let _held = named.ready(&["hold-unreaped"]);
     let server =
         Server::start(&["--count", "--interval", "200ms", "--histograms", "--label", "pid"]);
-    let status =
-        Command::new(programs()).args(["pairs", "10"]).stdout(std::process::Stdio::null()).status();
-    assert!(status.unwrap().success());
+    named.run(&["pairs", "10"]);
     check_metrics(&server.scrape_counted());
 }
 
@@ -124,11 +108,16 @@ fn the_client_chooses_the_format() {
 }
 
 fn once_is_what_ls_says() {
-    let _held = Program::ready(&["hold", "45"]);
+    let holder = Named::new("holder1");
+    let _held = holder.ready(&["hold", "45"]);
     let output = aiotrace().args(["serve", "--once"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(value(&text, &format!("aiotrace_charge{US}")), Some(charge(45) as f64), "{text}");
+    assert_eq!(
+        value(&text, "aiotrace_charge{process=\"holder1\"}"),
+        Some(charge(45) as f64),
+        "{text}"
+    );
     // node_exporter has these of itself.
     assert!(!text.contains("process_cpu_seconds"), "{text}");
     check_metrics(&text);
@@ -136,15 +125,10 @@ fn once_is_what_ls_says() {
 
 /// What does not fit is `process="other"`; no count goes back, and none is lost.
 fn series_are_bounded_and_sums_are_right() {
-    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--count", "--interval", "100ms", "--max-series", "3"]);
     let mut before: BTreeMap<String, f64> = BTreeMap::new();
     for round in 0..20 {
-        let path = directory.path().join(format!("worker{round}"));
-        std::fs::copy(programs(), &path).unwrap();
-        let status =
-            Command::new(&path).args(["pairs", "7"]).stdout(std::process::Stdio::null()).status();
-        assert!(status.unwrap().success());
+        Named::new(&format!("worker{round}")).run(&["pairs", "7"]);
         let text = server.scrape();
         let counters = text.lines().filter(|it| it.starts_with("aiotrace_calls_total{"));
         let now: BTreeMap<String, f64> = counters
@@ -159,15 +143,12 @@ fn series_are_bounded_and_sums_are_right() {
     let text = server.scrape_counted();
     let submits =
         |it: &&str| it.starts_with("aiotrace_calls_total{") && it.contains("\"io_submit\"");
-    let names = text.lines().filter(submits).count();
-    assert!(names <= 4, "{text}");
-    let all: f64 = text
-        .lines()
-        .filter(submits)
-        .map(|it| it.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-        .sum();
-    assert_eq!(all, 140.0, "{text}");
-    assert_eq!(value(&text, "aiotrace_series_dropped"), Some(17.0), "{text}");
+    let values = text.lines().filter(submits).map(|it| it.rsplit(' ').next().unwrap());
+    let values: Vec<f64> = values.map(|it| it.parse().unwrap()).collect();
+    assert!(values.len() <= 4, "{text}");
+    // Other programs of the machine may be at work, too.
+    assert!(values.iter().sum::<f64>() >= 140.0, "{text}");
+    assert!(value(&text, "aiotrace_series_dropped") >= Some(17.0), "{text}");
 }
 
 tests![
