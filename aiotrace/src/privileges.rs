@@ -26,8 +26,8 @@ const MOST: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_PTRACE];
 
 /// From this version on, what was loaded may be used without CAP_BPF, whatever
-/// kernel.unprivileged_bpf_disabled is:
-/// <https://elixir.bootlin.com/linux/v5.19/source/kernel/bpf/syscall.c#L4619>.
+/// kernel.unprivileged_bpf_disabled is: only BPF_MAP_CREATE and BPF_PROG_LOAD ask for it, in `__sys_bpf`:
+/// <https://elixir.bootlin.com/linux/v5.19/source/kernel/bpf/syscall.c>.
 const USED_WITHOUT_BPF: (u32, u32) = (5, 19);
 
 /// Gives up all that is not needed at all, for good: no program that this process starts gets it back. Call it while

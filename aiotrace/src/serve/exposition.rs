@@ -87,7 +87,7 @@ impl From<&Histogram> for Buckets {
     fn from(durations: &Histogram) -> Self {
         let bound = |index: u32| (1u64 << (FIRST_POWER + 2 * index)) as f64 / 1e9;
         let mut buckets: Vec<(f64, u64)> = (0..BOUNDS).map(|it| (bound(it), 0)).collect();
-        buckets.push((f64::MAX, 0));
+        buckets.push((f64::INFINITY, 0));
         for (power, count) in durations.powers() {
             // All of these durations are shorter than 2 to the power after it.
             let index = (power + 1).saturating_sub(FIRST_POWER).div_ceil(2).min(BOUNDS);

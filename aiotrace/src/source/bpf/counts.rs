@@ -22,6 +22,7 @@ use crate::{
     clock,
     counted::{CallCounts, ContextCounts, Counted, MOST_CONTEXTS, Processes, histogram::Histogram},
     event::{Handle, Syscall},
+    source::collector::Counting,
 };
 
 /// The sizes of the maps where calls are counted.
@@ -55,14 +56,15 @@ impl Counts {
     ///
     /// # Errors
     /// If the object has no such maps, or they cannot be mapped.
-    pub fn new(probes: &mut Probes, has_requests: bool, forgets: bool) -> Result<Self, Error> {
+    pub fn new(probes: &mut Probes, counting: &Counting) -> Result<Self, Error> {
+        let has_requests = counting.requests;
         let counts = Self {
             calls: Rows::of(probes, names::CALL_ROWS, CALL_ROWS)?,
             contexts: Rows::of(probes, names::CONTEXT_ROWS, CONTEXT_ROWS)?,
             processes: Processes::default(),
             ended: Counted { has_requests, ..Counted::default() },
             last: 0,
-            forgets,
+            forgets: counting.forgets,
             told_gone: BTreeSet::new(),
         };
         free(probes, names::FREE_CALL_ROWS, SHARED_CALL_ROWS..CALL_ROWS)?;

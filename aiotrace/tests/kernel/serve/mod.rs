@@ -109,14 +109,14 @@ impl Server {
         answer.body
     }
 
-    /// Scrapes until the counters have been read after this call.
+    /// Scrapes until it tells counters that were read after this call.
     pub fn scrape_counted(&self) -> String {
-        let read = |text: &str| value(text, "aiotrace_last_read_timestamp_seconds{tier=\"count\"}");
-        let before = read(&self.scrape()).expect("it counts");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let read = "aiotrace_last_read_timestamp_seconds{tier=\"count\"}";
         let start = std::time::Instant::now();
         loop {
             let text = self.scrape();
-            if read(&text).unwrap() > before {
+            if value(&text, read).expect("it counts") > now.as_secs_f64() {
                 return text;
             }
             assert!(start.elapsed() < PATIENCE, "the counters are not read");

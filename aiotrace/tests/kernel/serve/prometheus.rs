@@ -148,6 +148,17 @@ fn prometheus_answers_what_the_dashboard_asks() {
     assert!(rules.len() >= 8 && rules.iter().all(|it| it["health"] == "ok"), "{rules:#?}");
 }
 
+/// The p99 of fio's reads, wherever a report has its contexts; nanoseconds.
+fn of_fio(report: &Value) -> Option<f64> {
+    let p99 = report["ops"]["pread"]["latency_ns"]["p99"].as_f64();
+    match report {
+        Value::Object(_) if report["name"] == "fio" && p99.is_some() => p99,
+        Value::Object(all) => all.values().find_map(of_fio),
+        Value::Array(all) => all.iter().find_map(of_fio),
+        _ => None,
+    }
+}
+
 /// The p99 of Prometheus and that of the report are in the same bucket, or in neighbouring ones.
 fn the_quantiles_are_those_of_the_report() {
     let directory = tempfile::tempdir().unwrap();
@@ -166,11 +177,7 @@ fn the_quantiles_are_those_of_the_report() {
         .map(|it| serde_json::from_str::<Value>(it).unwrap())
         .find(|it| it["event"] == "report")
         .unwrap_or_else(|| panic!("{text}"));
-    let counted = &report["counts"]["contexts"];
-    let p99 = counted.as_array().into_iter().flatten().find_map(|it| {
-        it["ops"]["pread"]["latency_ns"]["p99"].as_f64().filter(|_| it["name"] == "fio")
-    });
-    let p99 = p99.unwrap_or_else(|| panic!("{report:#}")) / 1e9;
+    let p99 = of_fio(&report).unwrap_or_else(|| panic!("{report:#}")) / 1e9;
     let bucket = |text: &str, le: f64| {
         let lines = text.lines().filter_map(|it| {
             let rest = it.strip_prefix("aiotrace_request_duration_seconds_bucket{")?;
