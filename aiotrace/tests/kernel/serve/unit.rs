@@ -87,7 +87,7 @@ fn the_service_manager_is_told() {
     let mut command = aiotrace();
     command.args(["serve", "--count", "--interval", "200ms", "--listen", "127.0.0.1:0"]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000");
-    let server = Server::of(&mut command);
+    let mut server = Server::of(&mut command);
     let start = Instant::now();
     let mut seen = Vec::new();
     while start.elapsed() < Duration::from_secs(3) {
@@ -95,8 +95,10 @@ fn the_service_manager_is_told() {
     }
     let beats = seen.iter().filter(|it| *it == "WATCHDOG=1").count();
     assert!(seen.contains(&"READY=1".to_owned()) && beats > 8, "{seen:?}");
-    server.end();
+    // Who does not read what it is told holds the server up.
+    server.signal(nix::sys::signal::Signal::SIGTERM);
     while next() != "STOPPING=1" {}
+    assert!(server.child.wait().unwrap().success());
 }
 
 /// The unit of the package: what systemd thinks of it.
