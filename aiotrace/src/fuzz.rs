@@ -269,6 +269,7 @@ fn model() -> Model {
         exact_completions: false,
         every_call: true,
         synchronous: true,
+        stops: false,
     })
 }
 

@@ -54,6 +54,7 @@ impl Crafted {
             exact_completions: true,
             every_call: true,
             synchronous: true,
+            stops: false,
         };
         crafted.item(Item::Start(start, settings));
         crafted

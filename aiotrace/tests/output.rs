@@ -393,6 +393,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
         exact_completions: true,
         every_call: true,
         synchronous: true,
+        stops: false,
     });
     model.set_rules(Rules::of(Some(&rules())));
     let (mut findings, mut verdicts) = (0, 0);

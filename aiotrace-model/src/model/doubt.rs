@@ -115,6 +115,8 @@ pub enum Doubt {
     Cleared,
     /// What belongs to a request was looked up only after it.
     Later,
+    /// The source stops the thread before io_submit returns, and requests go on meanwhile.
+    Stopped,
     /// statx(2) does not say what alignment the file asks for.
     Guessed,
 }
@@ -165,6 +167,9 @@ impl Doubt {
             }
             Self::Append => {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
+            }
+            Self::Stopped => {
+                "ptrace stops the thread before io_submit returns to it, and a disk may have completed them meanwhile"
             }
             Self::Late => "it came more than a second later, so it may be the program's next one",
             Self::AnotherThread => {

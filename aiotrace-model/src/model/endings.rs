@@ -223,7 +223,8 @@ impl Model {
         self.tell_released(space);
         if let Some(old) = self.spaces.remove(&space) {
             let of_it = self.space_of.in_any_order().filter(|it| *it.1 == space);
-            of_it.for_each(|(pid, _)| self.usages.ended(*pid, &old.files));
+            let stops = self.settings.stops;
+            of_it.for_each(|(pid, _)| self.usages.ended(*pid, &old.files, stops));
         }
         self.space_of.retain_in_any_order(|_, of| *of != space);
     }

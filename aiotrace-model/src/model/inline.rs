@@ -65,9 +65,25 @@ impl Count {
 
 impl Use {
     /// How many calls there were, how many of them completed inline, and whether the file is open with
-    /// O_DIRECT.
-    pub(super) fn counted(&self) -> (u64, u64, Option<bool>) {
-        (self.all.calls, self.all.inline, self.file.flatten().and_then(|it| it.direct))
+    /// O_DIRECT. Of a source that stops threads (`stops`), there are none if only such a stop may have let them complete.
+    pub(super) fn counted(&self, stops: bool) -> (u64, u64, Option<bool>) {
+        let counted = if stops && !self.is_explained() { Count::default() } else { self.all };
+        (counted.calls, counted.inline, self.file.flatten().and_then(|it| it.direct))
+    }
+
+    /// Whether the file, or how it is written, makes the kernel complete requests before io_submit returns.
+    fn is_explained(&self) -> bool {
+        let Some(file) = self.file.flatten() else { return false };
+        let last = self.last.and_then(|it| it.1);
+        let is_longer = last.is_some_and(|it| it.size.is_some_and(|size| size > self.end));
+        let is_extended = self.since.calls >= ENOUGH && self.is_extended() && !is_longer;
+        let is_so = file.kind == FileKind::Other || file.in_memory || file.direct == Some(false);
+        last.is_none_or(|last| is_same(file, last)) && (is_so || is_extended)
+    }
+
+    /// Whether most of the requests that completed inline were writes beyond the end of the file.
+    fn is_extended(&self) -> bool {
+        self.since.inline > 0 && self.since.extending * 2 > self.since.inline
     }
 }
 
@@ -211,7 +227,10 @@ impl Model {
             extending: it.since.extending,
             cause: it.cause(),
         };
-        let finding = Finding::new(evidence, time, pid);
+        let mut finding = Finding::new(evidence, time, pid);
+        if self.settings.stops && !it.is_explained() {
+            finding.doubt = Some(Doubt::Stopped);
+        }
         // Descriptors of one file count as one; so do descriptors about which nothing is known any more.
         let (detail, more) = last.or(file).and_then(|it| it.id).unwrap_or((u64::MAX, u64::MAX));
         self.find(finding, detail, more);
@@ -227,7 +246,7 @@ impl Use {
                 .to_owned();
         };
         let since = self.since;
-        let is_extended = since.inline > 0 && since.extending * 2 > since.inline;
+        let is_extended = self.is_extended();
         let last = self.last.and_then(|it| it.1);
         if last.is_some_and(|last| !is_same(first, last)) {
             return "the reason is unknown, because the descriptor led to another file before, or was opened \

@@ -140,6 +140,10 @@ pub struct Settings {
     /// Synchronous calls have events, too, after a fault or a short io_submit, so that the model knows which requests
     /// nobody did.
     pub synchronous: bool,
+    /// The source stops a thread at the return of each call, as ptrace does, so that a disk has time to complete what
+    /// io_submit has just submitted. (A recording has it by the name of its source.)
+    #[serde(skip)]
+    pub stops: bool,
 }
 
 fn every_call() -> bool {

@@ -71,9 +71,9 @@ impl Usages {
     }
 
     /// The address space of a process is gone.
-    pub(super) fn ended(&mut self, pid: u32, files: &Files) {
+    pub(super) fn ended(&mut self, pid: u32, files: &Files, stops: bool) {
         if self.files.len() < MOST_PROCESSES {
-            self.files.insert(pid, files.summary());
+            self.files.insert(pid, files.summary(stops));
         }
     }
 
@@ -165,7 +165,8 @@ impl Model {
     fn usage(&self, row: &Row) -> Usage {
         let pid = row.pid;
         let name = || self.names.get(&pid).cloned().unwrap_or_default();
-        let live = self.spaces.get(&self.space(pid)).map(|it| it.files.summary());
+        let live =
+            self.spaces.get(&self.space(pid)).map(|it| it.files.summary(self.settings.stops));
         let summary = live.or_else(|| self.usages.files.get(&pid).copied());
         let (inline, files) = summary.unwrap_or_default();
         Usage {
@@ -191,10 +192,10 @@ impl Model {
 
 impl Files {
     /// See [`Usage::inline`] and [`Usage::files`].
-    fn summary(&self) -> Summary {
+    fn summary(&self, stops: bool) -> Summary {
         let (mut inline, mut files) = ((0, 0), [0; 3]);
         for (_, it) in self.uses().in_any_order() {
-            let (calls, complete, direct) = it.counted();
+            let (calls, complete, direct) = it.counted(stops);
             inline = (inline.0 + calls, inline.1 + complete);
             files[match direct {
                 Some(true) => 0,

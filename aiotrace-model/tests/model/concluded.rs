@@ -237,6 +237,7 @@ fn where_calls_are_counted_one_that_fails_by_design_does_not_hide_another() {
         exact_completions: false,
         every_call: false,
         synchronous: true,
+        stops: false,
     };
     let mut trace = Trace { model: Model::new(settings), now: SECOND };
     trace.tell(process(Some(70), Change::Seen));
@@ -256,8 +257,13 @@ fn where_calls_are_counted_one_that_fails_by_design_does_not_hide_another() {
 #[test]
 fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
     let thresholds = Thresholds::default();
-    let settings =
-        Settings { thresholds, exact_completions: false, every_call: false, synchronous: true };
+    let settings = Settings {
+        thresholds,
+        exact_completions: false,
+        every_call: false,
+        synchronous: true,
+        stops: false,
+    };
     let mut model = Model::new(settings);
     let counted = |time, count| {
         let errors = [(EBADF, count), (EAGAIN, 2), (EINVAL, 1), (-4, 9)].into();
@@ -1455,6 +1461,34 @@ fn polls_are_looked_at_a_few_at_a_time() {
         looks += count;
     }
     assert!(looks >= 1024, "{looks}");
+}
+
+/// While ptrace stops a thread before it returns from io_submit, a disk may complete the requests. What a file explains by
+/// itself is sure all the same.
+#[test]
+fn what_a_stop_may_have_let_complete_is_no_cause() {
+    let told = |file: Option<File>, is_stopping: bool| {
+        let mut trace = if is_stopping { Trace::stopping() } else { Trace::seen(false) };
+        trace.setup();
+        is(&mut trace, None);
+        for round in 0..20 {
+            does(&mut trace, request(1, PREAD, 0), 512, true);
+            if round == 0 {
+                is(&mut trace, file);
+            }
+        }
+        is(&mut trace, file);
+        trace.model.finish(trace.now + SECOND);
+        let report = trace.model.report();
+        let findings = of(Name::InlineCompletion, &report.findings);
+        let [finding] = &findings[..] else { panic!("{:?}", report.findings) };
+        (finding.doubt, report.usages[0].inline)
+    };
+    let buffered = Some(File { direct: Some(false), ..DISK });
+    assert_eq!(told(buffered, true), (None, (17, 17)));
+    assert_eq!(told(Some(DISK), false), (None, (17, 17)));
+    assert_eq!(told(Some(DISK), true), (Some(Doubt::Stopped), (0, 0)));
+    assert_eq!(told(None, true), (Some(Doubt::Stopped), (0, 0)));
 }
 
 /// The ring of a new context can often not be read at its first io_submit: what completed there is not known.

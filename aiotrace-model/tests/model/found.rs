@@ -30,11 +30,23 @@ pub struct Trace {
 
 impl Trace {
     pub fn new(exact_completions: bool) -> Self {
+        Self::of(exact_completions, false)
+    }
+
+    /// A trace of a source that stops threads at the return of each call.
+    pub fn stopping() -> Self {
+        let mut trace = Self::of(false, true);
+        trace.tell(process(Some(70), Change::Seen));
+        trace
+    }
+
+    fn of(exact_completions: bool, stops: bool) -> Self {
         let settings = Settings {
             thresholds: Thresholds::default(),
             exact_completions,
             every_call: true,
             synchronous: true,
+            stops,
         };
         Self { model: Model::new(settings), now: SECOND }
     }

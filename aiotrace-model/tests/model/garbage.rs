@@ -253,7 +253,7 @@ proptest! {
         events in prop::collection::vec((event(), prop::option::weighted(0.2, time())), 0..200),
         end in time(),
     ) {
-        let mut model = Model::new(Settings { thresholds, exact_completions, every_call: true, synchronous: true });
+        let mut model = Model::new(Settings { thresholds, exact_completions, every_call: true, synchronous: true, stops: false });
         if with_rules {
             model.set_rules(rules());
         }
@@ -290,6 +290,7 @@ fn model() -> Model {
         exact_completions: true,
         every_call: true,
         synchronous: true,
+        stops: false,
     })
 }
 

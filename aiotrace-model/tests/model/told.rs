@@ -100,6 +100,7 @@ impl Told {
                 exact_completions: exact,
                 every_call: true,
                 synchronous: true,
+                stops: false,
             }),
             exact,
             now: SECOND,

@@ -26,6 +26,7 @@ impl Trace {
             exact_completions: false,
             every_call: true,
             synchronous: true,
+            stops: false,
         };
         let mut trace = Self { model: Model::new(settings), now: SECOND };
         trace.tell(process(Some(70), Change::Seen));

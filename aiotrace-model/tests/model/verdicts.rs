@@ -53,6 +53,7 @@ impl Trace {
             exact_completions: true,
             every_call: true,
             synchronous: true,
+            stops: false,
         };
         Self::with(settings)
     }
@@ -1013,6 +1014,7 @@ fn where_synchronous_calls_are_not_watched_nothing_is_lost_for_sure() {
         exact_completions: true,
         every_call: true,
         synchronous: false,
+        stops: false,
     };
     let mut trace = Trace::with(settings);
     trace.call(Some(ERROR), EAGAIN, write(1, 0));

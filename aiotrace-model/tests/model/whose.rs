@@ -75,6 +75,7 @@ impl Trace {
             exact_completions: false,
             every_call: true,
             synchronous: true,
+            stops: false,
         };
         let mut model = Model::new(settings);
         let rule = FaultRule { text: "complete:res=EIO".into(), mechanism: "ptrace".into() };

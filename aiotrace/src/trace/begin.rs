@@ -247,6 +247,7 @@ fn begin_bpf(
             exact_completions: set.has(Feature::Completions),
             every_call: wanted.counting().is_none(),
             synchronous: set.watches_synchronous(),
+            stops: false,
         },
         status: None,
     })
@@ -293,7 +294,7 @@ fn begin_ptrace(
         initial,
         probes: trace::Probes::Ptrace,
         lacks: ptrace::LACKS.into_iter().map(Cow::from).collect(),
-        sees: Sees { exact_completions: false, every_call: true, synchronous: true },
+        sees: Sees { exact_completions: false, every_call: true, synchronous: true, stops: true },
         status: Some(status),
     })
 }

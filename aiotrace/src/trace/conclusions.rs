@@ -63,6 +63,8 @@ pub struct Sees {
     pub every_call: bool,
     /// Whether it sees synchronous calls after a fault or a short io_submit.
     pub synchronous: bool,
+    /// Whether it stops a thread at the return of each call.
+    pub stops: bool,
 }
 
 /// The model of a running trace.
@@ -84,11 +86,11 @@ impl Conclusions {
     /// Begins with a model that knows nothing.
     pub fn new(
         judged: &Judged,
-        Sees { exact_completions, every_call, synchronous }: Sees,
+        Sees { exact_completions, every_call, synchronous, stops }: Sees,
         recorder: Option<Recorder>,
     ) -> Self {
         let thresholds = judged.thresholds;
-        let settings = Settings { thresholds, exact_completions, every_call, synchronous };
+        let settings = Settings { thresholds, exact_completions, every_call, synchronous, stops };
         Self {
             model: Model::new(settings),
             fail_on: judged.fail_on,

@@ -15,6 +15,7 @@ use crate::{
     proc::system::memory_now,
     source::recording::{Error, Item, Reader},
 };
+use aiotrace_model::trace::Probes;
 
 /// The most memory that showing a recording may take, in MiB. Traces stay below that
 /// (docs/reference/recording.md); a file that was made to take more is not read further.
@@ -64,7 +65,10 @@ impl<R: Read> Items<R> {
     pub fn begin(input: R) -> Result<(Self, Start, Settings), Error> {
         let mut reader = Reader::new(input)?;
         match reader.next_item()? {
-            Some(Item::Start(start, settings)) => Ok((Self { reader, read: 0 }, start, settings)),
+            Some(Item::Start(start, settings)) => {
+                let settings = Settings { stops: start.probes == Probes::Ptrace, ..settings };
+                Ok((Self { reader, read: 0 }, start, settings))
+            }
             _ => Err(Error::Truncated),
         }
     }

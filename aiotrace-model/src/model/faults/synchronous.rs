@@ -69,7 +69,8 @@ impl Model {
         let accepted = usize::try_from(call.ret).unwrap_or(0);
         for iocb in iocbs.iter().take(accepted).flatten() {
             let Some(request) = Request::new(iocb, (0, 0), (0, 0)) else { continue };
-            let Some(does) = does(&request) else { continue };
+            // What another process reads is not done for this one.
+            let Some(does) = does(&request).filter(|it| *it != Does::Read) else { continue };
             let range = reach(&request);
             for number in &self.faults.owing {
                 let watched = self.faults.watched.get_mut(number);

@@ -110,6 +110,7 @@ impl<'a> Player<'a> {
             exact_completions: plan.exact,
             every_call: true,
             synchronous: plan.watches,
+            stops: false,
         });
         let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "oracle".into() };
         let rules = RULES.map(rule).into();
