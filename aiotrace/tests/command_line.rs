@@ -245,6 +245,7 @@ fn the_help_fits_a_terminal() {
         &["run", "-h"],
         &["ls", "-h"],
         &["top", "-h"],
+        &["serve", "-h"],
         &["explain", "-h"],
     ] {
         let output = aiotrace(command);

@@ -324,7 +324,7 @@ fn the_readme_names_only_options_that_exist() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let help = help("attach") + &help("run") + &help("report");
+    let help = ["attach", "run", "report", "serve"].map(help).concat();
     let readme = read("README.md");
     // fio has options of its own, all in lines that name it.
     let ours = readme.lines().filter(|line| !line.contains("fio --name"));

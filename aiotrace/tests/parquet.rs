@@ -168,7 +168,9 @@ fn the_tables_have_what_the_reports_have() {
         assert_eq!(fleet.rows("contexts").len(), length("contexts"), "{name}");
         let faults = report["faults"].as_array().unwrap().iter();
         let verdicts: u64 = faults
-            .filter_map(|it| Some(it["verdicts"].as_object()?.values().filter_map(Value::as_u64).sum::<u64>()))
+            .filter_map(|it| {
+                Some(it["verdicts"].as_object()?.values().filter_map(Value::as_u64).sum::<u64>())
+            })
             .sum();
         assert!(fleet.rows("faults").len() as u64 >= verdicts, "{name}");
         let output = aiotrace(&["report", "--format", "json"], &fleet.files);
@@ -220,11 +222,16 @@ fn what_makes_no_sense_is_refused() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(said(&["--format", "parquet"]).contains("name a directory for them: -o DIRECTORY"));
-    assert!(said(&["--format", "parquet", "-c", "-o", "x"]).contains("-c and -q do not go with it"));
+    assert!(
+        said(&["--format", "parquet", "-c", "-o", "x"]).contains("-c and -q do not go with it")
+    );
     assert!(said(&[]).contains("2 recordings at a time"));
     let output = aiotrace(&["run", "--format", "parquet", "--", "true"], &[]);
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("--format parquet is for recordings") && text.contains("--record"), "{text}");
+    assert!(
+        text.contains("--format parquet is for recordings") && text.contains("--record"),
+        "{text}"
+    );
     let nothing = Fleet::new([b"nothing".to_vec()]);
     let (status, text) = nothing.write();
     assert_eq!(status, Some(2), "{text}");
@@ -277,7 +284,8 @@ fn ask(below: &Path, questions: &[String]) -> Option<Vec<Value>> {
 
 #[test]
 fn every_question_of_the_guide_has_an_answer() {
-    let all = (0..30).map(|at| on(SEEDS[at % SEEDS.len()], &format!("db{}", at % 10), 60 * at as i64));
+    let all =
+        (0..30).map(|at| on(SEEDS[at % SEEDS.len()], &format!("db{}", at % 10), 60 * at as i64));
     let fleet = Fleet::new(all);
     assert_eq!(fleet.write().0, Some(0));
     let mut questions = questions();
@@ -300,7 +308,8 @@ fn every_question_of_the_guide_has_an_answer() {
         let is_allowed = may_be_empty.iter().any(|it| question.contains(it));
         assert!(is_allowed || !rows(at).is_empty(), "no answer to {question}");
     }
-    let number = |at: usize, column: usize| first(at)[column].as_str().unwrap().parse::<u64>().unwrap();
+    let number =
+        |at: usize, column: usize| first(at)[column].as_str().unwrap().parse::<u64>().unwrap();
     assert_eq!((number(10, 0), number(10, 1)), (fleet.rows("requests").len() as u64, 10));
     assert_eq!(number(11, 0), fleet.rows("calls").len() as u64);
     let events: u64 = (0..30).map(|it| fleet.report(it)["events"].as_u64().unwrap()).sum();

@@ -15,6 +15,7 @@ mod fuzz;
 mod kernel;
 mod kernels;
 mod lint;
+mod mixin;
 mod newer;
 mod perfetto;
 mod probes;
@@ -48,6 +49,7 @@ enum Task {
     Fuzz(fuzz::Options),
     Perfetto(perfetto::Options),
     Dist(dist::Options),
+    Mixin(mixin::Options),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +75,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Perfetto(options) => perfetto::run(&options)?,
         Task::Dist(options) => dist::run(&options)?,
+        Task::Mixin(options) => mixin::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

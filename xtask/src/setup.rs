@@ -76,7 +76,7 @@ enum Item {
 }
 
 /// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 19] = [
+const TOOLS: [(&str, &str); 21] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -96,6 +96,8 @@ const TOOLS: [(&str, &str); 19] = [
     ("jq", "jq"),
     ("debuginfod", "debuginfod"),
     ("thin-provisioning-tools", "thin_restore"),
+    ("prometheus", "promtool"),
+    ("prometheus-node-exporter", "prometheus-node-exporter"),
 ];
 
 impl Item {

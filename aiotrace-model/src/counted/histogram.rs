@@ -176,6 +176,11 @@ impl Histogram {
         self.count
     }
 
+    /// The sum of the durations, in nanoseconds.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The mean; 0 if there are no durations.
     pub fn average(&self) -> u64 {
         self.total.checked_div(self.count).unwrap_or(0)

@@ -46,6 +46,8 @@ pub struct Counted {
     pub contexts: BTreeMap<(u32, Handle), ContextCounts>,
     /// What the probes took so far, where that was read.
     pub runs: Option<ProbeRuns>,
+    /// Processes that have ended, where they are forgotten ([`Processes::forget`]): their counts are not told again.
+    pub gone: BTreeSet<u32>,
 }
 
 /// The counts of one call, or the latencies of one operation.
@@ -187,7 +189,17 @@ impl Counted {
             results: less(&self.results, &before.results),
             contexts: contexts.filter(|(_, it)| it.accepted + it.reaped > 0).collect(),
             runs: self.runs,
+            gone: self.gone.clone(),
         }
+    }
+
+    /// Drops the counts of these processes.
+    pub fn forget(&mut self, gone: &BTreeSet<u32>) {
+        self.calls.retain(|(pid, _), _| !gone.contains(pid));
+        self.errors.retain(|(pid, _), _| !gone.contains(pid));
+        self.injected.retain(|(pid, _), _| !gone.contains(pid));
+        self.results.retain(|pid, _| !gone.contains(pid));
+        self.contexts.retain(|(pid, _), _| !gone.contains(pid));
     }
 }
 
@@ -221,6 +233,16 @@ impl Processes {
             self.0.insert(pid);
         }
         if has_room { pid } else { 0 }
+    }
+
+    /// Those of them for which this is true.
+    pub fn those(&self, mut wanted: impl FnMut(u32) -> bool) -> BTreeSet<u32> {
+        self.0.iter().copied().filter(|pid| wanted(*pid)).collect()
+    }
+
+    /// Makes room: these processes have ended.
+    pub fn forget(&mut self, gone: &BTreeSet<u32>) {
+        self.0.retain(|pid| !gone.contains(pid));
     }
 }
 

@@ -11,6 +11,7 @@ mod man;
 mod options;
 mod report;
 mod run;
+mod serve;
 mod sweep;
 mod target;
 mod top;
@@ -25,6 +26,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::{
     errand,
     failure::{Context as _, Failure, Result},
+    privileges,
     source::ptrace,
     stacks::{self, child},
 };
@@ -62,6 +64,7 @@ enum Command {
     Ls(ls::Options),
     Capacity(capacity::Options),
     Top(top::Options),
+    Serve(serve::Options),
     Report(report::Options),
     Explain(explain::Options),
     Doctor(doctor::Options),
@@ -85,8 +88,9 @@ impl Command {
             | Self::Run(_)
             | Self::Ls(_)
             | Self::Top(_)
-            | Self::Doctor(_)
-            | Self::Capacity(_) => true,
+            | Self::Capacity(_)
+            | Self::Serve(_)
+            | Self::Doctor(_) => true,
             Self::Report(_)
             | Self::Sweep(_)
             | Self::Explain(_)
@@ -133,8 +137,16 @@ pub fn main() -> ExitCode {
         eprint!("{FIRST}");
         return ExitCode::from(FAILED);
     };
+    let mut helpers_begin: fn() -> io::Result<()> = || Ok(());
+    if let Command::Serve(_) = command {
+        if let Err(error) = privileges::limit() {
+            eprintln!("aiotrace: cannot give up capabilities: {error}");
+            return ExitCode::from(FAILED);
+        }
+        helpers_begin = privileges::keep_for_helpers;
+    }
     if command.looks_at_processes()
-        && let Err(error) = errand::start(ERRANDS)
+        && let Err(error) = errand::start(ERRANDS, helpers_begin)
     {
         eprintln!("aiotrace: cannot start the process that looks at others: {error}");
         return ExitCode::from(FAILED);
@@ -146,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Ls(options) => (ls::run(options), FAILED),
         Command::Capacity(options) => (capacity::run(options), FAILED),
         Command::Top(options) => (top::run(options), FAILED),
+        Command::Serve(options) => (serve::run(options), FAILED),
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),

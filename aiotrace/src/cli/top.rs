@@ -16,8 +16,7 @@ use crate::{
     clock,
     failure::{Context as _, Failure, Result},
     inventory::{Inventory, machine},
-    model::Thresholds,
-    output::{Format, Traced, clock as stamps, counting::Counting, json::Json, paths::Paths},
+    output::{Format, counting::Counting, json::Json, paths::Paths},
     source::{
         bpf,
         collector::{Pace, Stop, all_signals},
@@ -32,7 +31,7 @@ use crate::{
         screen::Screen,
         terminal,
     },
-    trace::{self, Opened, Plan, Scope, Session, SourceKind},
+    trace::{self, Opened, Plan, Scope, Session},
 };
 
 /// Show who does how much AIO, how fast, who holds fs.aio-nr, and what is wrong, again and again:
@@ -156,7 +155,7 @@ fn app(options: &Options, choice: Choice) -> App {
 /// The `interval` lines.
 fn lines(options: &Options) -> Result<u8> {
     let pace = Pace::every(options.delay);
-    let settings = settings(pace);
+    let settings = trace::Settings::that_counts(pace);
     let iterations = options.iterations;
     let json = Json::new(io::stdout().lock(), Paths::none());
     let output = Limited::new(Box::new(json), iterations);
@@ -185,7 +184,7 @@ fn gather<S: Sink + 'static>(
         let sink = sink(pace.clone())?;
         return listing(Gatherer::new(sink, inventory, Watched::All, pace.clone()), &pace);
     }
-    let settings = settings(pace.clone());
+    let settings = trace::Settings::that_counts(pace.clone());
     let plan = plan(options)?;
     let watched = match &plan.scope {
         Scope::Processes(all) => Watched::Processes(all.iter().map(|it| it.pid).collect()),
@@ -240,40 +239,4 @@ fn best() -> Result<Inventory> {
 fn plan(options: &Options) -> Result<Plan> {
     let scope = options.target.clone().scope_or_all(&mut options.host_root.names())?;
     Ok(Plan { scope, follow: false, launched: false, filtered: false, timeout: None })
-}
-
-/// A trace that only counts.
-fn settings(pace: Pace) -> trace::Settings {
-    trace::Settings {
-        view: trace::View {
-            output: None,
-            format: Traced::Text,
-            summary: true,
-            quiet: true,
-            verbose: false,
-            timestamps: stamps::Format::Relative,
-            color: trace::Color::Never,
-        },
-        stacks: false,
-        debuginfod: false,
-        record: None,
-        host_root: PathBuf::from("/"),
-        source: SourceKind::Bpf,
-        probes: bpf::Wanted::Auto,
-        denied: false,
-        duration: None,
-        interval: Some(pace),
-        only: None,
-        sample: None,
-        requests: true,
-        judged: trace::Judged {
-            thresholds: Thresholds::default(),
-            fail_on: None,
-            fail_on_fault: Vec::new(),
-            allow_unfired: false,
-            scan: false,
-        },
-        injected: trace::Injected::default(),
-        junit: None,
-    }
 }

@@ -129,12 +129,12 @@ pub struct Kind {
 pub type Kinds = &'static [&'static [Kind]];
 
 /// Starts the nursery, whose helpers can do errands of these kinds. Call it only while there is one
-/// thread. Without it, aiotrace does errands itself.
+/// thread. Without it, aiotrace does errands itself. The nursery calls `begin` first, for itself and its helpers.
 ///
 /// # Errors
 /// If the process cannot be made.
-pub fn start(kinds: Kinds) -> io::Result<()> {
-    let (nursery, id) = nursery::start(kinds)?;
+pub fn start(kinds: Kinds, begin: fn() -> io::Result<()>) -> io::Result<()> {
+    let (nursery, id) = nursery::start(kinds, begin)?;
     let _ = HELPERS.set(Helpers::new(nursery, id));
     Ok(())
 }

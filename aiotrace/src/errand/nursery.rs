@@ -30,7 +30,7 @@ use super::{
 ///
 /// # Errors
 /// If the process cannot be made.
-pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
+pub fn start(kinds: Kinds, begin: fn() -> io::Result<()>) -> io::Result<(UnixStream, Pid)> {
     let (ours, theirs) = UnixStream::pair()?;
     let parent = nix::unistd::getpid();
     // SAFETY: this process has one thread.
@@ -43,7 +43,8 @@ pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
         }
         ForkResult::Child => {
             drop(ours);
-            if retire().is_ok() && getppid() == parent && keep_only(&theirs).is_ok() {
+            let is_ready = begin().is_ok() && retire().is_ok() && keep_only(&theirs).is_ok();
+            if is_ready && getppid() == parent {
                 let _ = serve(theirs, kinds);
                 // Waits until the nursery has no child left; the kernel reaps its children.
                 let _ = wait();

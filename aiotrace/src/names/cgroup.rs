@@ -25,9 +25,11 @@ impl Place {
         let text = String::from_utf8_lossy(cgroups);
         let of = |wanted: &str| {
             text.lines().find_map(|line| {
-                let (_, rest) = line.split_once(':')?;
+                let (hierarchy, rest) = line.split_once(':')?;
                 let (controllers, path) = rest.split_once(':')?;
-                (controllers == wanted).then(|| path.to_owned())
+                // That of v2 has no controllers, and the number 0.
+                let is_it = controllers == wanted && (hierarchy == "0") == wanted.is_empty();
+                is_it.then(|| path.to_owned())
             })
         };
         let unified = of("");

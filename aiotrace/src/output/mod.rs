@@ -31,7 +31,7 @@ use crate::{
     event::Event,
     model::{Finding, Report, Verdict},
 };
-pub use aiotrace_model::trace::{Cost, Ended, FaultRule, Faults, Start};
+pub use aiotrace_model::trace::{Cost, Ended, FaultRule, Faults, Losses, Start};
 
 /// The calls that were counted in one interval.
 #[derive(Debug)]
@@ -74,6 +74,11 @@ pub trait Output {
 
     /// The kernel's counts of all calls up to now were read.
     fn counted(&mut self, _: &Counted) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// This much was lost so far, apart from what only the report knows.
+    fn lost(&mut self, _: &Losses) -> io::Result<()> {
         Ok(())
     }
 

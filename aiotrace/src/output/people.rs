@@ -90,7 +90,7 @@ mod tests {
         let name = Some("a\nb".to_owned());
         contained.who.container = Some(Container { engine: "docker".into(), id: "x".into(), name });
         people.add(&contained);
-        assert_eq!(people.in_words(10).as_deref(), Some("db:3 db.service, db:4 docker:a\\nb"));
+        assert_eq!(people.in_words(10).as_deref(), Some("db:3 db.service, db:4 docker:a\\x0ab"));
         assert_eq!(people.in_words(1).as_deref(), Some("db:3 db.service, and 1 more"));
     }
 

@@ -29,7 +29,7 @@ use super::{
     Losses, ProbeRuns,
     backlog::{Batch, Eater, Feeder, Message, backlog},
 };
-use crate::{clock::monotonic, counted::Counted};
+use crate::{clock::monotonic, counted::Counted, privileges};
 
 /// Why the trace ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct Counting {
     pub requests: bool,
     /// What was counted is told as often.
     pub interval: Option<Pace>,
+    /// Processes that have ended are forgotten when an interval has told of them.
+    pub forgets: bool,
 }
 
 /// How often what was counted is told. Who shows it may change this while the trace goes on.
@@ -231,6 +233,7 @@ impl Stop {
         let stop = Arc::clone(self);
         let mut left = ignore_first_interrupt;
         let heed = move || {
+            privileges::drop_all();
             while let Ok(signal) = ending_signals().wait() {
                 if signal == Signal::SIGINT && std::mem::take(&mut left) {
                     continue;

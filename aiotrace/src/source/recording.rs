@@ -383,7 +383,8 @@ mod tests {
         while reader.next_item().unwrap().is_some() {}
         assert_eq!(reader.unknown(), 1);
         // The last kind that is known is this one.
-        let last: Item<&Event> = Item::Process { pid: 1, executable: None, cgroup: None };
+        let (process, who) = (Vec::new(), Who::default());
+        let last: Item<&Event> = Item::Who { pid: 1, process, who };
         assert_eq!(postcard::to_stdvec(&last).unwrap()[0], KINDS as u8 - 1);
     }
 

@@ -234,7 +234,10 @@ impl<'a> Session<'a> {
                 Some(Message::Counted(counted)) => conclusions.counted(*counted, &mut shown),
                 Some(Message::Behind(bytes)) => say_behind(bytes),
                 Some(Message::Note(text)) => eprintln!("aiotrace: {text}"),
-                Some(Message::Lost(_)) => conclusions.lost(&mut shown),
+                Some(Message::Lost(losses)) => {
+                    shown.attempt(|output| output.lost(&losses));
+                    conclusions.lost(&mut shown);
+                }
                 Some(Message::Report(losses, in_calls)) => {
                     let now = clock::monotonic();
                     let is_of_look = patience.looked(now);

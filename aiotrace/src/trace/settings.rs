@@ -3,12 +3,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::view::View;
+use super::view::{Color, View};
 use crate::{
     failure::{Failure, Result},
     fault::{Mechanism, Only, Rule},
     model::{Outcome, Severity, Thresholds},
-    output::junit::Fails,
+    output::{Traced, clock, junit::Fails},
     source::{
         bpf::Wanted,
         collector::{Counting, Pace},
@@ -38,6 +38,8 @@ pub struct Settings {
     pub duration: Option<Duration>,
     /// How often the counts are shown.
     pub interval: Option<Pace>,
+    /// Whether ended processes are forgotten when they were told, which a trace without end needs.
+    pub forgets: bool,
     /// Only these calls are shown.
     pub only: Option<Only>,
     /// One call in this many is shown.
@@ -105,6 +107,43 @@ pub struct Injected {
 }
 
 impl Settings {
+    /// A trace that only counts calls and requests, and tells of them as often.
+    pub fn that_counts(pace: Pace) -> Self {
+        Self {
+            view: View {
+                output: None,
+                format: Traced::Text,
+                summary: true,
+                quiet: true,
+                verbose: false,
+                timestamps: clock::Format::Relative,
+                color: Color::Never,
+            },
+            stacks: false,
+            debuginfod: false,
+            record: None,
+            host_root: PathBuf::from("/"),
+            source: SourceKind::Bpf,
+            probes: Wanted::Auto,
+            denied: false,
+            duration: None,
+            interval: Some(pace),
+            forgets: false,
+            only: None,
+            sample: None,
+            requests: true,
+            judged: Judged {
+                thresholds: Thresholds::default(),
+                fail_on: None,
+                fail_on_fault: Vec::new(),
+                allow_unfired: false,
+                scan: false,
+            },
+            injected: Injected::default(),
+            junit: None,
+        }
+    }
+
     /// Which calls are reported although calls are counted: 0 for none, N for one in N.
     pub(super) fn sample(&self) -> u32 {
         self.sample.unwrap_or(u32::from(self.only.is_some()))
@@ -113,11 +152,15 @@ impl Settings {
     /// How calls are counted in the kernel, if they are.
     pub(super) fn counting(&self) -> Option<Counting> {
         if self.sample() > 0 {
-            return Some(Counting { requests: false, interval: None });
+            return Some(Counting { requests: false, interval: None, forgets: false });
         }
         let needs_calls = self.record.is_some() || self.injected.is_wanted() || self.stacks;
         let counts = self.view.summary && !needs_calls && self.source != SourceKind::Ptrace;
-        counts.then_some(Counting { requests: self.requests, interval: self.interval.clone() })
+        counts.then(|| Counting {
+            requests: self.requests,
+            interval: self.interval.clone(),
+            forgets: self.forgets,
+        })
     }
 
     /// Whether all that is wanted can be had together.

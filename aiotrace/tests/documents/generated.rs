@@ -1,5 +1,5 @@
 //! The tables of docs/reference/json.md, and docs/aiotrace.schema.json, are made from the types of the format,
-//! docs/reference/options.md from the help. With `AIOTRACE_WRITE_DOCS=1`, these tests write them.
+//! docs/reference/options.md from the help, and the table of docs/reference/metrics.md from that of the metrics. With `AIOTRACE_WRITE_DOCS=1`, these tests write them.
 
 use std::collections::BTreeSet;
 
@@ -78,6 +78,17 @@ fn the_page_of_options_is_the_help() {
         wanted.push_str(&format!("\n## aiotrace {name}\n\n```text\n{}\n```\n", help(&[name])));
     }
     compare(OPTIONS_MD, &wanted);
+}
+
+const METRICS_MD: &str = "docs/reference/metrics.md";
+
+#[test]
+fn the_page_of_metrics_has_all_of_them() {
+    let document = read(METRICS_MD);
+    let (before, rest) = document.split_once("<!-- metrics -->\n").unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let table = aiotrace::serve::metrics::table();
+    compare(METRICS_MD, &format!("{before}<!-- metrics -->\n{table}{END}{after}"));
 }
 
 #[test]

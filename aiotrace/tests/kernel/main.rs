@@ -44,6 +44,7 @@ mod rings;
 mod run;
 #[path = "../shared/schema.rs"]
 mod schema;
+mod serve;
 mod session;
 mod stacks;
 mod strace;
@@ -89,6 +90,10 @@ fn main() -> ExitCode {
         reports::TESTS,
         rings::TESTS,
         run::TESTS,
+        serve::bounds::TESTS,
+        serve::prometheus::TESTS,
+        serve::scrapes::TESTS,
+        serve::unit::TESTS,
         stacks::TESTS,
         sweep::going::TESTS,
         sweep::planted::TESTS,

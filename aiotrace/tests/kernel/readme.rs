@@ -81,6 +81,8 @@ fn typed(line: &str, pid: u32, cgroup: &str) -> String {
     let line = ["--container web", "--pod shop/db-0", "--unit mariadb"]
         .iter()
         .fold(line, |line, it| line.replace(it, &format!("--cgroup {cgroup}")));
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let line = line.replace("/usr/share/doc/aiotrace", repository);
     // A server that is not there.
     let line = match line.contains("--debuginfod") {
         true => format!("DEBUGINFOD_URLS=http://127.0.0.1:1/ {line}"),
@@ -129,6 +131,8 @@ fn the_commands_of_guides_work(part: usize) {
                 count += 1;
             }
         }
+        // What the guide started in the background ends with it.
+        script.push_str("kill $(jobs -p) || true\n");
         let output = bash(&script, directory.path());
         let (out, err) = [output.stdout, output.stderr]
             .map(|it| String::from_utf8_lossy(&it).into_owned())

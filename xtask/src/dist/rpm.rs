@@ -65,6 +65,7 @@ mv %{{buildroot}}/usr/share/zsh/vendor-completions %{{buildroot}}/usr/share/zsh/
 %attr(0644, root, root) /usr/share/bash-completion/completions/aiotrace
 %attr(0644, root, root) /usr/share/zsh/site-functions/_aiotrace
 %attr(0644, root, root) /usr/share/fish/vendor_completions.d/aiotrace.fish
+%attr(0644, root, root) /usr/lib/systemd/system/aiotrace*
 %doc /usr/share/doc/aiotrace
 ",
         release.version,

@@ -15,6 +15,8 @@ use crate::command;
 /// What a directory in a package is.
 pub(super) const DIRECTORY: u32 = 0o755;
 const FILE: u32 = 0o644;
+/// Where systemd looks for the units of packages.
+const UNITS: &str = "usr/lib/systemd/system";
 
 /// The files, and where some of them are.
 pub(super) struct Tree {
@@ -56,6 +58,12 @@ pub(super) fn make(release: &Release, binary: &Binary) -> Result<Tree> {
         };
         write(&root.join(place), &fs::read(path)?, FILE)?;
     }
+    // Installed, and enabled by whoever wants it.
+    for unit in fs::read_dir(release.root.join("contrib/systemd"))? {
+        let unit = unit?;
+        let place = root.join(UNITS).join(unit.file_name());
+        write(&place, &fs::read(unit.path())?, FILE)?;
+    }
     let documents = root.join("usr/share/doc/aiotrace");
     copy_documents(release, &documents)?;
     let news = documents.join("CHANGELOG.md");
@@ -67,7 +75,13 @@ pub(super) fn make(release: &Release, binary: &Binary) -> Result<Tree> {
 /// Copies README.md and the documents that it leads to.
 pub(super) fn copy_documents(release: &Release, to: &Path) -> Result<()> {
     let mut list = Command::new("git");
-    list.current_dir(&release.root).args(["ls-files", "README.md", "SECURITY.md", "docs"]);
+    list.current_dir(&release.root).args([
+        "ls-files",
+        "README.md",
+        "SECURITY.md",
+        "docs",
+        "contrib",
+    ]);
     let names = command::output(&mut list)?;
     // How to develop it is of no use without the sources.
     for name in names.lines().filter(|it| !it.starts_with("docs/dev/")) {

@@ -117,6 +117,18 @@ const ALL: &[(&str, &str, &[Example])] = &[
         ],
     ),
     (
+        "aiotrace-serve",
+        "aiotrace-ls(1), aiotrace-top(1)",
+        &[
+            ("Metrics at http://127.0.0.1:9764/metrics", "aiotrace serve"),
+            ("What a scrape would tell now", "aiotrace serve --once"),
+            (
+                "For node_exporter, each ten seconds, attaching nothing",
+                "aiotrace serve --list-only --textfile /var/lib/prometheus/node-exporter/aiotrace.prom",
+            ),
+        ],
+    ),
+    (
         "aiotrace-report",
         "aiotrace-run(1), aiotrace-attach(1)",
         &[

@@ -120,6 +120,7 @@ impl Show {
             denied: self.denied,
             duration: self.duration,
             interval: self.interval.map(Pace::every),
+            forgets: false,
             only: self.only,
             sample: self.sample,
             requests: self.requests,

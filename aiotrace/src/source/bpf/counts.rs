@@ -3,7 +3,7 @@
 //! writes into which row.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
@@ -22,6 +22,7 @@ use crate::{
     clock,
     counted::{CallCounts, ContextCounts, Counted, MOST_CONTEXTS, Processes, histogram::Histogram},
     event::{Handle, Syscall},
+    source::collector::Counting,
 };
 
 /// The sizes of the maps where calls are counted.
@@ -45,6 +46,9 @@ pub struct Counts {
     processes: Processes,
     ended: Counted,
     last: u64,
+    /// Processes that have ended are forgotten when they were told, so that others have room for ever.
+    forgets: bool,
+    told_gone: BTreeSet<u32>,
 }
 
 impl Counts {
@@ -52,13 +56,16 @@ impl Counts {
     ///
     /// # Errors
     /// If the object has no such maps, or they cannot be mapped.
-    pub fn new(probes: &mut Probes, has_requests: bool) -> Result<Self, Error> {
+    pub fn new(probes: &mut Probes, counting: &Counting) -> Result<Self, Error> {
+        let has_requests = counting.requests;
         let counts = Self {
             calls: Rows::of(probes, names::CALL_ROWS, CALL_ROWS)?,
             contexts: Rows::of(probes, names::CONTEXT_ROWS, CONTEXT_ROWS)?,
             processes: Processes::default(),
             ended: Counted { has_requests, ..Counted::default() },
             last: 0,
+            forgets: counting.forgets,
+            told_gone: BTreeSet::new(),
         };
         free(probes, names::FREE_CALL_ROWS, SHARED_CALL_ROWS..CALL_ROWS)?;
         free(probes, names::FREE_CONTEXT_ROWS, 1..CONTEXT_ROWS)?;
@@ -145,7 +152,12 @@ impl Counts {
 
     /// Everything that was counted until now.
     pub fn read(&mut self, probes: &mut Probes) -> Counted {
+        let told = std::mem::take(&mut self.told_gone);
+        self.ended.forget(&told);
+        self.processes.forget(&told);
         self.sweep_processes(probes);
+        // Who still has a row is told again, and must not be forgotten.
+        let mut has_row = BTreeSet::new();
         let mut counted = self.ended.clone();
         counted.time = clock::monotonic();
         for index in 1..CALL_ROWS {
@@ -155,6 +167,7 @@ impl Counts {
                 continue;
             }
             let row = self.calls.read(index);
+            has_row.insert(row.pid);
             if let Some(op) = operation(&row) {
                 let key = self.context_key(row.pid, row.handle, false);
                 add_latency(&mut counted, key, op, &row);
@@ -170,6 +183,7 @@ impl Counts {
                 continue;
             }
             let row = self.contexts.read(index);
+            has_row.insert(row.pid);
             // That of contexts without a row of their own may be empty.
             if index > 0 || row != FromZeros::new_zeroed() {
                 let key = self.context_key(row.pid, row.handle, false);
@@ -179,6 +193,12 @@ impl Counts {
         for (key, count) in errors(probes) {
             let place = self.processes.place(key.pid);
             add_error(&mut counted, place, &key, count);
+            has_row.insert(key.pid);
+        }
+        if self.forgets {
+            let is_gone = |pid: u32| !has_row.contains(&pid) && crate::proc::user(pid).is_err();
+            counted.gone = self.processes.those(is_gone);
+            self.told_gone.clone_from(&counted.gone);
         }
         counted
     }

@@ -71,8 +71,7 @@ pub fn start(
     spill: Option<File>,
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
-    let counts =
-        until.counting.as_ref().map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
+    let counts = until.counting.as_ref().map(|it| Counts::new(&mut probes, it)).transpose()?;
     let signals = Signals::new(&report_signal())?;
     probes.attach()?;
     // The ring buffer is mapped when the memory that attaching took is free again, and before
@@ -138,6 +137,7 @@ struct Drain {
 impl Drain {
     fn run(mut self) {
         before_all();
+        crate::privileges::drop_after_attach();
         let start = Instant::now();
         self.look_at_blocked();
         let reason = self.collect(start);
@@ -227,7 +227,7 @@ impl Drain {
     /// Frees the rows of threads that are gone, and sends the counts when it is time.
     fn count(&mut self, tick: &mut Tick) {
         let is_due = self.until_told(tick).is_zero();
-        let Self { probes, counts: Some(counts), until, feeder, .. } = self else { return };
+        let Self { probes, counts: Some(counts), until, .. } = self else { return };
         if is_due {
             tick.swept = Instant::now();
             // The times do not drift, unless this is late by more than a whole interval.
@@ -239,9 +239,9 @@ impl Drain {
             counted.ends_interval = pace.is_some();
             // To read it costs more than the rest, so only who shows it each interval gets it.
             counted.runs = pace.and_then(|_| probes.runs());
-            if counts.has_changed(&counted) || counted.ends_interval {
-                feeder.say(Message::Counted(Box::new(counted)));
-            }
+            let is_told = counts.has_changed(&counted) || counted.ends_interval;
+            self.empty(); // Records say who did it, so they come first.
+            let _ = is_told && self.feeder.say(Message::Counted(Box::new(counted)));
         } else if tick.swept.elapsed() > SWEEP {
             tick.swept = Instant::now();
             counts.sweep(probes);
