@@ -98,6 +98,7 @@ fn model() -> Model {
         exact_completions: false,
         every_call: true,
         synchronous: true,
+        stops: false,
     })
 }
 

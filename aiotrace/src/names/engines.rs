@@ -54,11 +54,11 @@ pub fn find(root: &Root, asked: &[Asked]) -> Vec<Named> {
 fn of(root: &Root, asked: &Asked, logs: &[String], pods: &[String], lists: &[Value]) -> Named {
     let mut named = Named::default();
     let Asked { engine, id, uid } = asked;
-    if !id.is_empty() {
-        if let Some((pod, namespace, container)) = logs.iter().find_map(|it| log(it, id)) {
-            named.pod = Some((namespace, pod));
-            named.in_pod = Some(container);
-        }
+    if !id.is_empty()
+        && let Some((pod, namespace, container)) = logs.iter().find_map(|it| log(it, id))
+    {
+        named.pod = Some((namespace, pod));
+        named.in_pod = Some(container);
     }
     if let (None, Some(uid)) = (&named.in_pod, uid)
         && let Some((entry, namespace, pod)) =

@@ -114,7 +114,8 @@ fn the_commands_of_guides_work(part: usize) {
         std::fs::create_dir_all(&cgroup).unwrap();
         std::fs::write(cgroup.join("cgroup.procs"), target.pid().to_string()).unwrap();
         let text = std::fs::read_to_string(&guide).unwrap();
-        let mut script = "set -ex\n".to_owned();
+        // What the guide starts in the background ends with it, also if a command fails.
+        let mut script = "set -ex\ntrap 'kill $(jobs -p) || true' EXIT\n".to_owned();
         let mut is_command = false;
         // The others of this one are those of build tools, in projects that are not there.
         let is_of_tools = guide.ends_with("in-your-tests.md");
@@ -131,8 +132,6 @@ fn the_commands_of_guides_work(part: usize) {
                 count += 1;
             }
         }
-        // What the guide started in the background ends with it.
-        script.push_str("kill $(jobs -p) || true\n");
         let output = bash(&script, directory.path());
         let (out, err) = [output.stdout, output.stderr]
             .map(|it| String::from_utf8_lossy(&it).into_owned())

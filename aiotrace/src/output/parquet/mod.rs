@@ -247,7 +247,7 @@ impl Output for Parquet {
                 it.severity.text().into(),
                 it.doubt.map(|it| it.text()).into(),
                 open.time(it.time),
-                (it.last >= it.time).then(|| open.time(it.last)).unwrap_or(Value::Null),
+                if it.last >= it.time { open.time(it.last) } else { Value::Null },
                 count(it.count),
                 escaped(it.message().as_bytes()).into(),
             ];
