@@ -28,7 +28,8 @@ pub fn failing() -> Vec<&'static str> {
     let format = cargo(&["fmt", "--all", "--check"]);
     let mut host = cargo(&["clippy", "--workspace", "--exclude", "aiotrace-ebpf"]);
     host.args(["--exclude", "aio-programs-32", "--all-targets"])
-        .args(["--release", "--", "-D", "warnings"])
+        // In the profile of the tests, which needs the same macros and build scripts.
+        .args(["--", "-D", "warnings"])
         // The same value as in `cargo xtask test`: with another one, cargo would build the probes
         // again each time.
         .env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
