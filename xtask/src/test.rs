@@ -100,7 +100,7 @@ fn run_with_guests(options: &Options, report: &mut Report) {
         let reason = format!("other kernels: {} names no directory of them", kernels::DIRECTORY);
         not_tested(&reason, options, report);
         report.part("kernel tests", |report| run_all_kernel_tests(options, report));
-        return report.part("other commands", other_commands);
+        return report.part("other commands", |report| other_commands(options, report));
     }
     match vm::missing() {
         Ok(missing) => missing.into_iter().for_each(|it| not_tested(&it, options, report)),
@@ -115,7 +115,7 @@ fn run_with_guests(options: &Options, report: &mut Report) {
     thread::scope(|scope| {
         let guests = scope.spawn(|| vm::check(&vm::Options::default(), &gate));
         report.part("kernel tests", |report| run_all_kernel_tests(options, report));
-        report.part("other commands", other_commands);
+        report.part("other commands", |report| other_commands(options, report));
         gate.open();
         report.part("other kernels after them", |report| {
             let checked = guests.join().unwrap_or_else(|_| Err(anyhow!("xtask itself failed")));
@@ -138,9 +138,11 @@ fn not_tested(what: &str, options: &Options, report: &mut Report) {
 }
 
 /// Runs the commands of the README, and others that users or developers type.
-fn other_commands(report: &mut Report) {
-    report.check("cargo install --path aiotrace", install());
-    report.check("cargo run -- doctor", debug_doctor());
+fn other_commands(options: &Options, report: &mut Report) {
+    // Alone, aiotrace is built anew, as some of what it depends on has fewer features then: that takes minutes.
+    if options.long {
+        report.check("cargo install --path aiotrace", install());
+    }
     report.check("cargo xtask demo", demo::run(&demo::Options {}));
     report.check("cargo xtask bench, in short", bench::smoke());
 }
@@ -183,20 +185,14 @@ fn run_kernel_tests(
     run_tests(&mut kernel)
 }
 
-/// Runs the README's command for installing, into a directory below the target directory. It is not optimized, as the
-/// next command needs the same build.
+/// Runs the README's command for installing, into a directory below the target directory. It is not optimized, which is
+/// quicker.
 fn install() -> Result<()> {
     let root = binaries::target_directory()?.join("install");
     let mut install = cargo(&["install", "--path", "aiotrace", "--locked", "--force"]);
     install.args(["--profile", "dev", "--root"]).arg(&root);
     command::run(install.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))?;
     command::run(Command::new(root.join("bin/aiotrace")).arg("--version"))
-}
-
-/// In a debug build, in which the library that loads the probes asserts more.
-fn debug_doctor() -> Result<()> {
-    let mut doctor = cargo(&["run", "--package", "aiotrace", "--", "doctor"]);
-    command::run(doctor.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))
 }
 
 fn test(filter: Option<&str>) -> Command {

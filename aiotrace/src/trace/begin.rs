@@ -304,9 +304,14 @@ fn begin_ptrace(
 /// ptrace knows no cgroups: it gets the processes that are in it now.
 fn for_ptrace(plan: &mut Plan, are_faults: bool) -> Result<()> {
     let Scope::Cgroup(cgroup) = &plan.scope else { return Ok(()) };
+    let pids = cgroup.processes();
+    // ptrace stops whom it traces: these may not be stopped.
+    if pids.contains(&1) || pids.contains(&std::process::id()) {
+        let failure = Failure::new("ptrace traces no cgroup with process 1 or aiotrace in it");
+        return Err(failure.with_hint("name them with -p, or use --source bpf"));
+    }
     // One that ended in this moment is no longer meant.
-    let opened: Vec<Opened> =
-        cgroup.processes().into_iter().filter_map(|it| errand::open(it).ok()).collect();
+    let opened: Vec<Opened> = pids.into_iter().filter_map(|it| errand::open(it).ok()).collect();
     if opened.is_empty() {
         let failure = Failure::new("no process is in the cgroup, or none can be looked at");
         return Err(failure.with_hint("ptrace traces the processes that are in it now"));
