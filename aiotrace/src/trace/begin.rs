@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::{
     conclusions::Sees,
-    faults::{self, Chosen, Judging},
+    faults::{Chosen, Judging},
     session::{Plan, Scope},
     settings::{Settings, SourceKind},
 };
@@ -102,7 +102,7 @@ impl Source {
             (_, Some(Judging::Probes) | None) => false,
         };
         if by_ptrace {
-            for_ptrace(plan, faults.is_some())?;
+            for_ptrace(plan)?;
             return Self::ptrace(plan, wanted, faults);
         }
         let probes = load(plan, wanted, faults).map_err(with_hint)?;
@@ -302,7 +302,7 @@ fn begin_ptrace(
 }
 
 /// ptrace knows no cgroups: it gets the processes that are in it now.
-fn for_ptrace(plan: &mut Plan, are_faults: bool) -> Result<()> {
+fn for_ptrace(plan: &mut Plan) -> Result<()> {
     let Scope::Cgroup(cgroup) = &plan.scope else { return Ok(()) };
     let pids = cgroup.processes();
     // ptrace stops whom it traces: these may not be stopped.
@@ -324,7 +324,7 @@ fn for_ptrace(plan: &mut Plan, are_faults: bool) -> Result<()> {
         "aiotrace: ptrace traces {text}, not those that come later (-f: their children, too)"
     );
     plan.scope = Scope::Processes(opened);
-    if are_faults { faults::check_target(&plan.scope) } else { Ok(()) }
+    Ok(())
 }
 
 /// The ptrace source copies every stack, so there are no probes to tell which stacks are known.

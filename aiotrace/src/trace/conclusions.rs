@@ -1,14 +1,14 @@
 //! Draws conclusions from a running trace: feeds the model, answers its questions, and shows what
 //! it says.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
-use super::{answers, recorder::Recorder, settings::Judged, shown::Shown};
+use super::{answers, newcomers::Newcomers, recorder::Recorder, settings::Judged, shown::Shown};
 use crate::{
     clock,
     counted::Counted,
     errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
-    event::{Body, Change, Event, Handle, Looked, Open, Ring, RingFound, User, Ways, Why},
+    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, User, Ways, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
     names::Names,
@@ -18,8 +18,6 @@ use crate::{
 
 /// The model learns the time at least this often.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// Most processes of which it is remembered that they were looked up.
-const MOST_NAMED: usize = 4096;
 
 /// What `--fail-on-fault` and `--allow-unfired` ask for.
 struct FaultLimits {
@@ -83,8 +81,8 @@ pub struct Conclusions {
     recorder: Option<Recorder>,
     /// Knows who processes are; `None`: a recording is shown, which has that.
     names: Option<Names>,
-    /// The processes that were looked up.
-    named: HashSet<u32>,
+    /// Which processes are to be looked up.
+    newcomers: Newcomers,
     /// The trace is over, so what a look finds now may be newer than the last event.
     is_over: bool,
 }
@@ -111,7 +109,7 @@ impl Conclusions {
             settings,
             recorder,
             names: None,
-            named: HashSet::new(),
+            newcomers: Newcomers::default(),
             is_over: false,
         }
     }
@@ -128,7 +126,7 @@ impl Conclusions {
             settings,
             recorder: None,
             names: None,
-            named: HashSet::new(),
+            newcomers: Newcomers::default(),
             is_over: false,
         }
     }
@@ -174,20 +172,8 @@ impl Conclusions {
 
     /// Looks up who a process is, when it is new or executes another program.
     fn look_up(&mut self, event: &Event, shown: &mut Shown) {
-        let (Body::Process(process), Some(names)) = (&event.body, &mut self.names) else { return };
-        match process.change {
-            Change::Exec { .. } => (),
-            Change::Attached | Change::Seen if !self.named.contains(&event.pid) => (),
-            Change::Exit { .. } => {
-                self.named.remove(&event.pid);
-                return;
-            }
-            _ => return,
-        }
-        if self.named.len() >= MOST_NAMED {
-            self.named.clear();
-        }
-        self.named.insert(event.pid);
+        let Some(names) = &mut self.names else { return };
+        let Some(process) = self.newcomers.of(event) else { return };
         let who = names.who(event.pid);
         let person = Person { pid: event.pid, process: process.name.clone(), who };
         if let Some(recorder) = &mut self.recorder {

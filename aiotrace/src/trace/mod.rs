@@ -15,6 +15,7 @@ mod faults;
 mod files;
 mod items;
 mod launch;
+mod newcomers;
 mod patience;
 pub(crate) mod recorder;
 pub mod replay;

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use super::files;
+use super::{files, newcomers::Newcomers};
 use crate::{
     bounded::{self, FUNCTION_NAMES, FUNCTIONS, PATH},
     errand::{self, Errand as _},
@@ -136,8 +136,8 @@ pub struct Recorder {
     symbols: Symbolizer,
     /// The places whose functions have been written.
     places: HashSet<PlaceKey>,
-    /// The processes that were looked up.
-    processes: HashSet<u32>,
+    /// Which processes are to be looked up.
+    newcomers: Newcomers,
     failed: Option<io::Error>,
 }
 
@@ -146,8 +146,8 @@ impl Recorder {
     pub fn begin(file: File, known: Known, symbols: &Symbolizer) -> Result<Self> {
         files::begin(&file)?;
         let writer = Writer::new(file).context("cannot write the recording")?;
-        let (symbols, places, processes) = (symbols.clone(), HashSet::new(), HashSet::new());
-        Ok(Self { writer, known, symbols, places, processes, failed: None })
+        let (symbols, places) = (symbols.clone(), HashSet::new());
+        Ok(Self { writer, known, symbols, places, newcomers: Newcomers::default(), failed: None })
     }
 
     /// Writes how the trace begins.
@@ -182,20 +182,9 @@ impl Recorder {
 
     /// Looks up a process that is new, or that executes another program.
     fn process(&mut self, event: &Event) {
-        let Body::Process(process) = &event.body else { return };
-        match process.change {
-            Change::Exec { .. } => (),
-            Change::Attached | Change::Seen if !self.processes.contains(&event.pid) => (),
-            Change::Exit { .. } => {
-                self.processes.remove(&event.pid);
-                return;
-            }
-            _ => return,
+        if self.newcomers.of(event).is_none() {
+            return;
         }
-        if self.processes.len() >= MOST {
-            self.processes.clear();
-        }
-        self.processes.insert(event.pid);
         let pid = event.pid;
         let executable = errand::Executable { pid }.ask().flatten();
         self.write(&Item::Process { pid, executable, cgroup: proc::cgroup(pid) });
