@@ -63,6 +63,8 @@ fn main() -> ExitCode {
     }
     // Install a shell and the programs that tests call from it.
     let _ = Command::new("/bin/busybox").args(["--install", "-s", "/bin"]).status();
+    // Servers that tests start listen at the loopback interface.
+    let _ = Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status();
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("guest | up | {}", release.trim());
     let before = taint();
