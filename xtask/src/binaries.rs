@@ -40,19 +40,16 @@ pub fn build_for(arch: Architecture) -> Result<Binaries> {
     }
 }
 
-/// Builds all binaries for another target. They are linked with no library, and optimized a little: in
-/// emulation an unoptimized program is too slow, and a release build takes too long to make.
+/// Builds all binaries for another target. They are linked with no library. In the guest they lie in memory, so they have no
+/// debug information.
 fn build_other(arch: Architecture, target: &str) -> Result<Binaries> {
-    // With the tests cargo builds aiotrace. (Built alone, it would be built a second time: some of what it depends on
-    // has more features with the tests.)
-    let mut tests = cargo(&["test", "--profile", GUEST, "-p", "aiotrace", "--test", "kernel"]);
-    build::for_target(tests.arg("--no-run"), target)?;
-    let kernel_tests = test_binary(tests)?;
-    let mut programs = cargo(&["build", "--profile", GUEST, "-p", "aio-programs", "--bins"]);
-    build::for_target(programs.args(["-p", "guest-init"]), target)?;
-    command::run(&mut programs)?;
+    // One build in the profile of `cargo test`: the macros and build scripts are those that it made.
+    let mut build = cargo(&["build", "--config", "profile.dev.debug=\"none\""]);
+    build.args(["-p", "aiotrace", "-p", "aio-programs", "-p", "guest-init"]);
+    build::for_target(build.args(["--bins", "--test", "kernel"]), target)?;
+    let kernel_tests = test_binary(build)?;
     let programs_32 = build_32(arch)?;
-    let directory = target_directory()?.join(target).join(GUEST);
+    let directory = target_directory()?.join(target).join("debug");
     Ok(Binaries {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
@@ -61,9 +58,6 @@ fn build_other(arch: Architecture, target: &str) -> Result<Binaries> {
         init: directory.join("guest-init"),
     })
 }
-
-/// The profile of what runs in guests of another architecture.
-const GUEST: &str = "guest";
 
 /// Builds all binaries, with the probes in aiotrace.
 pub fn build() -> Result<Binaries> {

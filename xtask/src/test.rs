@@ -93,8 +93,8 @@ fn run_parts(options: &Options, report: &mut Report) {
     }
 }
 
-/// Runs the kernel tests on this machine, and in guests beside them: most of our own tests wait most of their time.
-/// Until they have ended, one guest runs at a time.
+/// Runs the kernel tests on this machine, and in guests beside them: most of our own tests wait most of their time. The
+/// guests get the processors when nobody else wants them.
 fn run_with_guests(options: &Options, report: &mut Report) {
     if env::var_os(kernels::DIRECTORY).is_none() {
         let reason = format!("other kernels: {} names no directory of them", kernels::DIRECTORY);
@@ -106,24 +106,24 @@ fn run_with_guests(options: &Options, report: &mut Report) {
         Ok(missing) => missing.into_iter().for_each(|it| not_tested(&it, options, report)),
         Err(error) => report.fail(format!("other kernels: {error:#}")),
     }
-    report.part("building for them", |report| {
-        if let Err(error) = binaries::build() {
-            report.fail(format!("kernel tests: {error:#}"));
-        }
-    });
-    let gate = vm::Gate::default();
+    // Built before the guests build for other architectures: they would keep cargo for minutes.
+    let binaries = report.part("building for them", |report| build(report));
     thread::scope(|scope| {
-        let guests = scope.spawn(|| vm::check(&vm::Options::default(), &gate));
-        report.part("kernel tests", |report| run_all_kernel_tests(options, report));
+        let guests = scope.spawn(|| {
+            command::give_way();
+            vm::check(&vm::Options::default())
+        });
+        if let Some(binaries) = binaries {
+            report.part("kernel tests", |report| run_kernel_tests_of(&binaries, options, report));
+        }
         report.part("other commands", |report| other_commands(options, report));
-        gate.open();
         report.part("other kernels after them", |report| {
             let checked = guests.join().unwrap_or_else(|_| Err(anyhow!("xtask itself failed")));
             report.guests("other kernels", checked);
         });
     });
     report.part("instructions in guests", |report| {
-        let checked = vm::check(&vm::Options::of_cost(), &vm::Gate::opened());
+        let checked = vm::check(&vm::Options::of_cost());
         report.guests("what the probes cost", checked);
     });
 }
@@ -147,13 +147,21 @@ fn other_commands(options: &Options, report: &mut Report) {
     report.check("cargo xtask bench, in short", bench::smoke());
 }
 
+/// Builds what the kernel tests need.
+fn build(report: &mut Report) -> Option<binaries::Binaries> {
+    let built = binaries::build();
+    built.inspect_err(|error| report.fail(format!("kernel tests: {error:#}"))).ok()
+}
+
 fn run_all_kernel_tests(options: &Options, report: &mut Report) {
+    if let Some(binaries) = build(report) {
+        run_kernel_tests_of(&binaries, options, report);
+    }
+}
+
+fn run_kernel_tests_of(binaries: &binaries::Binaries, options: &Options, report: &mut Report) {
     let filter = options.filter.as_deref();
-    let binaries = match binaries::build() {
-        Ok(binaries) => binaries,
-        Err(error) => return report.fail(format!("kernel tests: {error:#}")),
-    };
-    let run = |filter, set| run_kernel_tests(&binaries, filter, set, options.long);
+    let run = |filter, set| run_kernel_tests(binaries, filter, set, options.long);
     report.add("kernel tests", run(filter, "auto"), filter);
     if filter.is_none() {
         // Every source yields the same events.

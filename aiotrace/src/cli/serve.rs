@@ -55,6 +55,10 @@ pub struct Options {
     /// Count nothing: attach no probe
     #[arg(long)]
     list_only: bool,
+    /// Tell apart where processes run, too: adds the labels `unit`; `container`; or `namespace`, `pod`
+    /// and `container`. What is not known of a process, or does not exist, is left out
+    #[arg(long, value_enum, value_name = "PLACE", default_value_t)]
+    by: By,
     /// Series for each process, with its id: only where few processes come and go
     #[arg(long, value_enum, value_name = "LABEL")]
     label: Vec<Label>,
@@ -65,6 +69,20 @@ pub struct Options {
     /// process="other"
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_series: u32,
+}
+
+/// What is told of where a process runs, beside its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// Nothing: the name of the process only.
+    #[default]
+    Process,
+    /// Its systemd unit.
+    Unit,
+    /// Its container.
+    Container,
+    /// Its pod of Kubernetes, and the container in it.
+    Pod,
 }
 
 /// A label that can be added.
@@ -96,7 +114,16 @@ pub fn run(options: Options) -> Result<u8> {
         interval: options.interval,
         most_series: options.max_series as usize,
         histograms: options.histograms,
-        labels: Labels { with_pid: options.label.contains(&Label::Pid) },
+        labels: Labels {
+            by: match options.by {
+                By::Process => serve::By::Process,
+                By::Unit => serve::By::Unit,
+                By::Container => serve::By::Container,
+                By::Pod => serve::By::Pod,
+            },
+            with_pid: options.label.contains(&Label::Pid),
+            names: options.host_root.names(),
+        },
         version: Version { version, revision: rest.trim_end_matches(')') },
     };
     let scope = options.target.scope_or_all(&mut options.host_root.names())?;

@@ -55,7 +55,7 @@ const MOST_LOOKS: u32 = 16;
 const MOST: usize = 4096;
 
 /// Knows who processes are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Names {
     root: PathBuf,
     known: HashMap<Key, Known>,

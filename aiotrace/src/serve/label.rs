@@ -1,9 +1,12 @@
-//! By what a process is known in the metrics. This is the one seam between the metrics and the names of processes:
-//! whoever knows more of a process than its name adds a place to [`Label::places`].
+//! By what a process is known in the metrics: its name, and with `--by` where it runs.
 
 use std::borrow::Cow;
 
-use crate::{proc, words::escape::escaped};
+use crate::{
+    names::{Names, Who},
+    proc,
+    words::escape::escaped,
+};
 
 /// A name and a value of one label in the exposition.
 pub type Pair = (&'static str, Cow<'static, str>);
@@ -13,7 +16,7 @@ pub type Pair = (&'static str, Cow<'static, str>);
 pub struct Label {
     /// The name of the process (comm), escaped.
     pub process: String,
-    /// Where it runs: labels such as `unit`, `container`, or `namespace`, `pod` and `container`, escaped.
+    /// Where it runs ([`By`]), escaped. What is not known of a process, or does not exist, has no label.
     pub places: Vec<(&'static str, String)>,
     /// Its id, with `--label pid`.
     pub pid: Option<u32>,
@@ -37,47 +40,116 @@ impl Label {
     }
 }
 
+/// What is told of where a process runs, beside its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Nothing.
+    #[default]
+    Process,
+    /// `unit`: its systemd unit.
+    Unit,
+    /// `container`: its container, by name; by the beginning of its id if the name is not known.
+    Container,
+    /// `namespace`, `pod` and `container`, of Kubernetes.
+    Pod,
+}
+
+impl By {
+    fn places(self, who: Who) -> Vec<(&'static str, String)> {
+        let container = || Some(who.container.as_ref()?.name.clone()?);
+        let id = || Some(who.container.as_ref()?.short_id().to_owned());
+        let pod = |of: fn(crate::names::Pod) -> Option<String>| who.pod.clone().and_then(of);
+        let places = match self {
+            Self::Process => Vec::new(),
+            Self::Unit => vec![("unit", who.unit.clone())],
+            Self::Container => vec![("container", container().or_else(id))],
+            Self::Pod => vec![
+                ("namespace", pod(|it| it.namespace)),
+                ("pod", pod(|it| it.name.or(it.uid))),
+                ("container", pod(|it| it.container)),
+            ],
+        };
+        let known = places.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        known.map(|(name, value)| (name, escaped(value.as_bytes()))).collect()
+    }
+}
+
 /// How processes are labelled.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Labels {
+    /// What is told of where they run.
+    pub by: By,
     /// Each process has series of its own, with its id.
     pub with_pid: bool,
+    /// Knows where they run.
+    pub names: Names,
 }
 
 impl Labels {
     /// The label of a process. `name`: its name, escaped; `None`: it is looked up. A process without a name is gone.
-    pub fn of(self, pid: u32, name: Option<String>) -> Label {
+    pub fn of(&mut self, pid: u32, name: Option<String>) -> Label {
         if pid == 0 {
             return Label::other();
         }
         let name = name.filter(|it| !it.is_empty());
         let process = name.or_else(|| proc::name(pid).map(|it| escaped(&it)));
         let Some(process) = process else { return Label::other() };
-        Label { process, places: Vec::new(), pid: self.with_pid.then_some(pid) }
+        let places = match self.by {
+            By::Process => Vec::new(),
+            by => by.places(self.names.who(pid)),
+        };
+        Label { process, places, pid: self.with_pid.then_some(pid) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::{Container, Pod};
 
     #[test]
     fn a_label_is_the_name_and_with_it_where_the_process_runs() {
-        let labels = Labels::default();
+        let mut labels = Labels::default();
         let fio = labels.of(u32::MAX, Some("fio".into()));
         assert_eq!(fio.pairs(), [("process", "fio".into())]);
         let placed = Label { places: vec![("unit", "db.service".into())], ..fio };
         assert_eq!(placed.pairs()[1], ("unit", "db.service".into()));
-        let with_pid = Labels { with_pid: true }.of(7, Some("fio".into()));
+        let with_pid = Labels { with_pid: true, ..Labels::default() }.of(7, Some("fio".into()));
         assert_eq!(with_pid.pairs()[1], ("pid", "7".into()));
     }
 
     #[test]
     fn what_belongs_to_nobody_is_other() {
-        let labels = Labels { with_pid: true };
+        let mut labels = Labels { with_pid: true, ..Labels::default() };
         assert_eq!(labels.of(0, Some("fio".into())), Label::other());
         assert_eq!(labels.of(u32::MAX, None), Label::other(), "it is gone");
         // A process may call itself that; its series is the same one.
         assert_eq!(Labels::default().of(7, Some("other".into())), Label::other());
+    }
+
+    #[test]
+    fn where_a_process_runs_is_told_as_far_as_it_is_known() {
+        let text = |it: &str| Some(it.to_owned());
+        let container = |name| Container { engine: "docker".into(), id: "ab".repeat(32), name };
+        let db = || Who {
+            unit: text("db.service"),
+            container: Some(container(text("db\n1"))),
+            pod: Some(Pod {
+                uid: text("u"),
+                namespace: text("shop"),
+                name: None,
+                container: text("db"),
+            }),
+        };
+        assert_eq!(By::Process.places(db()), []);
+        assert_eq!(By::Unit.places(db()), [("unit", "db.service".to_owned())]);
+        assert_eq!(By::Container.places(db()), [("container", "db\\x0a1".to_owned())]);
+        let in_pod = [("namespace", "shop"), ("pod", "u"), ("container", "db")];
+        assert_eq!(By::Pod.places(db()), in_pod.map(|(name, value)| (name, value.to_owned())));
+        let unnamed = Who { container: Some(container(None)), ..Who::default() };
+        assert_eq!(By::Container.places(unnamed), [("container", "abababababab".to_owned())]);
+        for by in [By::Unit, By::Container, By::Pod] {
+            assert_eq!(by.places(Who::default()), []);
+        }
     }
 }

@@ -59,7 +59,7 @@ pub struct Settings {
 
 impl Settings {
     fn machine(&self, scope: &Scope) -> Machine {
-        let mut state = State::new(self.labels, self.most_series, self.histograms);
+        let mut state = State::new(self.labels.clone(), self.most_series, self.histograms);
         let inventory = match Inventory::by_bpf() {
             Ok(it) => it,
             Err(error) => {

@@ -23,12 +23,18 @@ const EXPECTED: &str = include_str!("events.txt");
 
 /// Makes a test for each workload; if a finding is named, the workload goes on until it is found.
 macro_rules! workloads {
-    ($($test:ident: $program:literal $(until $finding:literal)?,)*) => {
+    ($([all if $need:expr])? $($test:ident: $program:literal $(until $finding:literal)?,)*) => {
         $(fn $test() {
             $crate::events::check($program, [$($finding)?].first().copied());
         })*
 
+        workloads!(@tests [$($need)?] $($test)*);
+    };
+    (@tests [] $($test:ident)*) => {
         tests![$($test),*];
+    };
+    (@tests [$need:expr] $($test:ident)*) => {
+        tests![$($test if $need),*];
     };
 }
 pub(crate) use workloads;

@@ -389,7 +389,7 @@ tests![
     the_kernel_counts_as_the_ptrace_loop_does if Need::LONG,
     the_kernel_takes_as_many_rules_about_requests_as_there_may_be if Need::LONG,
     the_kernel_has_the_same_chances_as_the_ptrace_loop if Need::LONG,
-    the_kernel_judges_completions_as_the_ptrace_loop_does,
+    the_kernel_judges_completions_as_the_ptrace_loop_does if Need::SLOW,
     when_is_at_these_counts if Need::LONG,
     the_same_seed_has_the_same_faults if Need::LONG,
     of_several_rules_the_first_that_is_due_acts_and_all_count if Need::SAME,

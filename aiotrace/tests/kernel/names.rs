@@ -101,16 +101,24 @@ fn two_containers() -> (Machine, [Program; 2]) {
     (machine, programs)
 }
 
-fn containers_pods_and_units_have_their_names_in_the_list() {
-    // Declared before the programs, so that it goes after them.
+/// A program in a container of docker, one in a pod and one in a unit; they hold 2, 3 and 4 contexts.
+fn three_places() -> (Machine, [Program; 3]) {
     let mut machine = Machine::new();
-    let [web, pod, unit] = [2, 3, 4].map(|it: u32| Program::ready(&["hold", &it.to_string()]));
+    let programs = [2, 3, 4].map(|it: u32| Program::ready(&["hold", &it.to_string()]));
+    let [web, pod, unit] = &programs;
     let (cgroup, file) = docker('a');
-    machine.put(&web, &cgroup);
+    machine.put(web, &cgroup);
     machine.file(&file, r#"{"Name": "/web"}"#);
-    machine.put(&pod, &format!("kubepods.slice/{POD}/cri-containerd-{}.scope", "c".repeat(64)));
+    machine.put(pod, &format!("kubepods.slice/{POD}/cri-containerd-{}.scope", "c".repeat(64)));
     machine.file(&format!("var/log/containers/db-0_shop_postgres-{}.log", "c".repeat(64)), "");
-    machine.put(&unit, "aiotrace-test.slice/names.service");
+    machine.put(unit, "aiotrace-test.slice/names.service");
+    (machine, programs)
+}
+
+fn containers_pods_and_units_have_their_names_in_the_list() {
+    // Destroyed in the other order: the cgroups go after the programs in them.
+    let (machine, programs) = three_places();
+    let [web, pod, unit] = &programs;
     let listing = machine.ls();
     let web = process(&listing, web.pid());
     assert_eq!(
@@ -130,6 +138,28 @@ fn containers_pods_and_units_have_their_names_in_the_list() {
     let output = aiotrace().args(["top", "-b", "-n", "1"]).args(machine.root()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("docker:web"), "{text}");
+}
+
+fn metrics_tell_apart_where_processes_run() {
+    let (machine, programs) = three_places();
+    let contexts = |by: &str| {
+        let mut serve = aiotrace();
+        let output = serve.args(["serve", "--once", "--by", by]).args(machine.root()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (by, labels, count) in [
+        ("process", "", 9),
+        ("unit", r#",unit="names.service""#, 4),
+        ("container", r#",container="web""#, 2),
+        ("pod", r#",namespace="shop",pod="db-0",container="postgres""#, 3),
+    ] {
+        let text = contexts(by);
+        let line = format!("aiotrace_contexts{{process=\"aio-programs\"{labels}}} {count}");
+        assert!(text.lines().any(|it| it == line), "{line}: {text}");
+    }
+    drop(programs);
 }
 
 /// The one that is not meant goes on first, and is not seen.
@@ -283,6 +313,7 @@ fn one_more_takes_what_is_held() {
 
 tests![
     containers_pods_and_units_have_their_names_in_the_list if Need::SAME,
+    metrics_tell_apart_where_processes_run if Need::SAME,
     a_container_is_traced_by_its_name_and_its_neighbour_is_not if Need::SAME,
     a_pod_is_traced_by_its_name if Need::SAME,
     a_fault_hits_a_container_and_not_its_neighbour if Need::SAME,

@@ -1,9 +1,10 @@
 //! The workloads with a defect, each with a twin that lacks it and so has no finding, and what was once a false alarm: as a
 //! text, as in events.rs. What they do differs in what is concluded, not in the calls.
 
-use super::events::workloads;
+use super::{events::workloads, harness::Need};
 
 workloads! {
+    [all if Need::SAME]
     alarm_from_the_ring: "alarm-from-the-ring",
     alarm_alive_at_exit: "alarm-alive-at-exit",
     alarm_destroyed_by_another_thread: "alarm-destroyed-by-another-thread",

@@ -19,10 +19,11 @@ pub struct Report {
 
 impl Report {
     /// Runs a part, and records how long it took.
-    pub fn part(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
+    pub fn part<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let start = Instant::now();
-        work(self);
+        let done = work(self);
         self.times.push(format!("{name} {} s", start.elapsed().as_secs()));
+        done
     }
 
     /// Adds the results of the kernel tests in guests.

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     sync::{
-        Condvar, Mutex, OnceLock, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -19,31 +19,6 @@ use super::{
     initramfs::write as write_initramfs,
 };
 use crate::{arch::Architecture, binaries};
-
-/// Keeps guests back that would run beside another one, while something else needs the processors.
-#[derive(Debug, Default)]
-pub struct Gate {
-    is_open: Mutex<bool>,
-    opens: Condvar,
-}
-
-impl Gate {
-    /// A gate that keeps nothing back.
-    pub fn opened() -> Self {
-        Self { is_open: Mutex::new(true), opens: Condvar::new() }
-    }
-
-    /// From now on two guests may run.
-    pub fn open(&self) {
-        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.opens.notify_all();
-    }
-
-    fn wait(&self) {
-        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.opens.wait_while(is_open, |is_open| !*is_open));
-    }
-}
 
 /// What a guest wrote, and how many seconds it took.
 pub type Ended = (Result<Console>, f64);
@@ -73,9 +48,9 @@ impl Kind {
     }
 }
 
-/// Builds what the guests need, and boots them, two at a time once the gate is open, as each takes one processor;
-/// their logs go to the directory.
-pub fn build_and_boot(guests: &[Guest], directory: &Path, gate: &Gate) -> Result<Vec<Ended>> {
+/// Builds what the guests need, and boots them, two at a time, as each takes one processor; their logs go to the
+/// directory.
+pub fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<Ended>> {
     fs::create_dir_all(directory)?;
     let _lock = lock(directory)?;
     let kinds: Vec<Kind> = Architecture::ALL
@@ -105,15 +80,12 @@ pub fn build_and_boot(guests: &[Guest], directory: &Path, gate: &Gate) -> Result
     };
     std::thread::scope(|scope| {
         scope.spawn(boot);
-        scope.spawn(|| {
-            // Meanwhile something else uses the processors little: build for all guests. (Who boots one tells an
-            // error.)
-            for kind in &kinds {
-                let _ = kind.initramfs(directory);
-            }
-            gate.wait();
-            boot();
-        });
+        scope.spawn(boot);
+        // The guests of other architectures come last: build for them meanwhile. (Who boots one tells an error.)
+        for kind in &kinds {
+            let _ = kind.initramfs(directory);
+        }
+        boot();
     });
     Ok(consoles.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
 }

@@ -20,13 +20,12 @@ use std::fs;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use self::{fleet::build_and_boot, guest::guests, results::Run, runs::Set};
 pub use self::{
-    fleet::Gate,
     guest::missing,
     results::unstable_in,
     runs::{ABOUT_EVENTS, EVENTS},
 };
-use self::{fleet::build_and_boot, guest::guests, results::Run, runs::Set};
 use crate::{arch::Architecture, binaries, cost, kernels};
 
 /// Run the kernel tests on other kernels, in virtual machines
@@ -82,7 +81,7 @@ impl Options {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let Checked { passed, unstable, failures } = check(options, &Gate::opened())?;
+    let Checked { passed, unstable, failures } = check(options)?;
     let unstable = match unstable {
         0 => String::new(),
         count => format!(", {count} of them at the second attempt only"),
@@ -105,14 +104,14 @@ pub struct Checked {
     pub failures: Vec<String>,
 }
 
-/// Runs the tests in all guests: one at a time until the gate is open.
+/// Runs the tests in all guests.
 ///
 /// # Errors
 /// If the guests cannot be booted at all, or if no test ran.
-pub fn check(options: &Options, gate: &Gate) -> Result<Checked> {
+pub fn check(options: &Options) -> Result<Checked> {
     let guests = guests(options)?;
     let directory = binaries::target_directory()?.join("vm");
-    let consoles = build_and_boot(&guests, &directory, gate)?;
+    let consoles = build_and_boot(&guests, &directory)?;
     let (mut checked, mut rows, mut costs) = (Checked::default(), Vec::new(), Vec::new());
     let mut broke = false;
     for (guest, (console, seconds)) in guests.iter().zip(consoles) {
@@ -171,8 +170,7 @@ pub fn check(options: &Options, gate: &Gate) -> Result<Checked> {
 pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
     let options = Options { kernel: kernel.to_vec(), ..Options::of_cost() };
     let guests = guests(&options)?;
-    let consoles =
-        build_and_boot(&guests, &binaries::target_directory()?.join("vm"), &Gate::opened())?;
+    let consoles = build_and_boot(&guests, &binaries::target_directory()?.join("vm"))?;
     let named = guests.iter().zip(consoles);
     named.map(|(guest, it)| Ok((guest.kernel.name.to_owned(), it.0?.text))).collect()
 }
