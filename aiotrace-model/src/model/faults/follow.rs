@@ -196,6 +196,8 @@ impl Model {
             places: places(&kind),
             since,
             again: None,
+            is_unreaped: false,
+            fewer: None,
             before: Vec::new(),
             time: event.time,
             pid: event.pid,

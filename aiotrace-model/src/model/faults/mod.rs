@@ -18,6 +18,7 @@ mod follow;
 mod forked;
 mod history;
 mod retries;
+mod setups;
 mod sharers;
 mod synchronous;
 mod telling;

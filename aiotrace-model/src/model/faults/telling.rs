@@ -112,6 +112,7 @@ impl Faults {
             next_fault,
             retries: it.retries,
             after: it.after,
+            fewer: it.fewer,
             done: it.done,
             lost,
             first,

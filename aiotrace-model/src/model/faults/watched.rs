@@ -6,7 +6,7 @@ use aiotrace_common::synchronous::{self, Does};
 
 use super::{NO_REQUEST, again::Since};
 use crate::{
-    event::{Args, Fault, Handle, SpaceId},
+    event::{Args, Fault, Handle, SpaceId, Syscall},
     model::{
         Doubt,
         finding::{ContextRef, Subject},
@@ -149,6 +149,10 @@ pub struct Watched {
     pub since: Since,
     /// What came again may be no retry: why.
     pub again: Option<Doubt>,
+    /// Its context has requests that nobody has reaped, at this moment.
+    pub is_unreaped: bool,
+    /// Of an io_setup: how many requests a retry asked for, and how many this one, if it was fewer.
+    pub fewer: Option<(u32, u32)>,
     /// Verdicts on faults before this one: what seemed to be a retry of theirs has met this one.
     pub before: Vec<Verdict>,
     /// AIO calls of the address space until then.
@@ -315,9 +319,18 @@ impl Watched {
         self.doubt.or(of_requests).or(unwatched)
     }
 
+    /// It was to wait for completions.
+    pub fn waits(&self) -> bool {
+        matches!(self.cause, Cause::Call(Syscall::Getevents | Syscall::Pgetevents))
+    }
+
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
         match (self.half_by_place(watches), self.placeless.first()) {
+            // What came again may have been a wait for one of those.
+            ((Half::Retried, None), _) if self.waits() && self.is_unreaped => {
+                (Half::Unsure, Some(self.again.unwrap_or(Doubt::Unreaped)))
+            }
             ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
             ((Half::Retried | Half::Done, _), _) if self.again.is_some() => {
                 (Half::Unsure, self.again)
