@@ -393,3 +393,59 @@ fn a_wait_that_leaves_requests_may_have_been_for_another_one() {
         }
     }
 }
+
+/// A write fails by a fault; then each of these pauses, and a pwrite(2) there; and the process ends after the last pause.
+fn pwrites(pauses: &[u64], last: u64) -> (Half, Option<Doubt>) {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    for pause in pauses {
+        trace.now += pause;
+        trace.tell(pwrite(3, 0, 512));
+    }
+    trace.now += last;
+    trace.exit(ExitStatus::Code(0));
+    is(&trace.verdict())
+}
+
+#[test]
+fn what_pwrite_writes_again_and_again_is_not_done_for_sure() {
+    const DONE: (Half, Option<Doubt>) = (Half::Done, None);
+    let used = unsure(Doubt::Used);
+    assert_eq!(pwrites(&[0], 0), DONE);
+    assert_eq!(pwrites(&[0, 0], 0), used);
+    assert_eq!(pwrites(&[0, SECOND], 0), used);
+    // It may be made each 100 ms, or have been made for what had failed.
+    assert_eq!(pwrites(&[SECOND / 10], 0), unsure(Doubt::Periodic));
+    assert_eq!(pwrites(&[SECOND / 10], SECOND), DONE);
+
+    // A program whose every io_submit fails, and which does the rest with pwrite(2).
+    let mut trace = Trace::new();
+    for number in 0..3 {
+        trace.call(Some(ERROR), EAGAIN, write(1, 512 * number));
+        trace.tell(pwrite(3, 512 * number, 512));
+    }
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts().iter().map(is).collect::<Vec<_>>(), [DONE, DONE, DONE]);
+
+    // What was seen in time: after another fault.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 512));
+    trace.tell(pwrite(3, 0, 512));
+    trace.tell(pwrite(3, 512, 512));
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.tell(pwrite(3, 0, 512));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts().iter().map(is).collect::<Vec<_>>(), [DONE, used]);
+}
+
+#[test]
+fn calls_are_watched_until_it_is_told_that_they_have_done_it() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.tell(pwrite(3, 0, 512));
+    trace.wait(SECOND);
+    assert_eq!(trace.model.settled_up_to(), None, "the next one would show that it is made anyway");
+    trace.wait(5 * SECOND);
+    assert_eq!(trace.verdict().half, Half::Done);
+    assert!(trace.model.settled_up_to().is_some());
+}

@@ -136,6 +136,12 @@ impl Given {
 }
 
 impl Since {
+    /// It came again then, for certain, and that returned at this time.
+    pub fn came_then(&mut self, began: u64, returned: u64) {
+        self.pause = self.pause.max(began.saturating_sub(self.time));
+        self.time = returned;
+    }
+
     /// Whether what began then is too late for a retry.
     pub fn is_late(&self, began: u64) -> bool {
         began > self.time.saturating_add(AT_ONCE)
@@ -234,10 +240,8 @@ impl Faults {
         let others = self.given.others(attempt.space, ctx, &watched.since);
         match watched.since.why_not(attempt, others).or(doubt) {
             None => {
-                let it = &mut watched.since;
-                it.pause = it.pause.max(attempt.entered.saturating_sub(it.time));
-                it.time = attempt.time;
-                Some(it.fault)
+                watched.since.came_then(attempt.entered, attempt.time);
+                Some(watched.since.fault)
             }
             why => {
                 watched.again = watched.again.or(why);

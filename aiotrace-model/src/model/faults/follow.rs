@@ -215,6 +215,7 @@ impl Model {
             retries: 0,
             after: None,
             done: None,
+            did: Vec::new(),
             succeeded: false,
             next_fault: false,
             doubt,

@@ -70,13 +70,14 @@ impl Faults {
         }
     }
 
-    /// Whether the program makes requests like those of a fault at other times, too, or contexts: then what comes after it may
-    /// be the next one, and no retry.
+    /// Whether the program makes requests like those of a fault at other times, too, or contexts, or the calls that have done
+    /// what was left: then what comes after it may be the next one, and no retry.
     pub(super) fn is_used(&self, watched: &Watched) -> bool {
-        if self.makes_more(watched) {
+        let Some(history) = &self.history else { return false };
+        let is_called = watched.did.iter().any(|it| history.had(watched.space, *it));
+        if is_called || self.makes_more(watched) {
             return true;
         }
-        let Some(history) = &self.history else { return false };
         // A request whose completion is changed was accepted itself.
         let is_accepted = matches!(watched.kind, Kind::Completion { .. });
         let had = |it| match is_accepted {

@@ -1,6 +1,6 @@
 //! Synchronous calls of a program, some of which do what io_submit did not take, or what failed by a fault.
 
-use aiotrace_common::synchronous::Does;
+use aiotrace_common::synchronous::{Call, Does};
 
 use super::{
     Faults, NO_REQUEST,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     any_order::AnyOrder as _,
-    event::{Args, Call, Event, SpaceId, Synchronous},
+    event::{self, Args, Event, SpaceId, Synchronous},
     model::{
         Doubt, Model, TOLD_WITHIN,
         owed::{Done, Owed, does, gives_up, reach},
@@ -17,6 +17,19 @@ use crate::{
         verdict::Half,
     },
 };
+
+/// Calls remembered that have done requests of one fault.
+const MOST_DID: usize = 16;
+
+/// What calls have in common that move the same data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Like(Call, u32, Option<i64>, u64);
+
+impl Like {
+    fn of(call: &Synchronous) -> Self {
+        Self(call.call, call.fd, call.offset, call.count)
+    }
+}
 
 impl Model {
     /// Up to when the synchronous calls of the traced processes need not be watched for what happened; `None`: they must
@@ -56,7 +69,7 @@ impl Model {
     }
 
     /// io_submit accepted requests: perhaps of the file of what another process left, which may have the file open.
-    pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, call: &Call) {
+    pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, call: &event::Call) {
         // Most traces have nothing that is left.
         if self.provoked == 0 {
             return;
@@ -161,10 +174,14 @@ impl Faults {
         }
         // Which faults, and which of their requests.
         let mut done: Vec<(u64, Option<u32>)> = Vec::new();
+        let mut is_touched = false;
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             // A child that was there before has files of its own.
             if watched.space != space || watched.time > child.unwrap_or(began).min(began) {
+                continue;
+            }
+            if watched.settled.is_some() {
                 continue;
             }
             let may_write = matches!(call.call.does(), Does::Write | Does::Unseen) && call.ret > 0;
@@ -181,6 +198,7 @@ impl Faults {
                     Some(_) => it.done_by_child(call),
                     None => it.done_by(call),
                 };
+                is_touched |= done != Done::Not;
                 let is_through = done == Done::Touched && child.is_none() && it.is_through(call.fd);
                 if is_through && !sharers.did(space, (time, tid), call) {
                     it.done_vaguely(call.fd);
@@ -207,6 +225,10 @@ impl Faults {
                 }
                 _ => (),
             }
+        }
+        // It is made for another reason, and perhaps has been or will be in place of what was left, too.
+        if let Some(history) = self.history.as_mut().filter(|_| !is_touched && call.ret > 0) {
+            history.did(space, Like::of(call));
         }
         // One sync(2) may be what several wanted.
         for (number, place) in done {
@@ -252,6 +274,12 @@ impl Faults {
         let is_early = call.call.does() == Does::Sync && call.entered.is_none();
         let early = (is_early && tid != watched.tid).then_some(Doubt::AnotherThread);
         watched.again = watched.again.or(watched.since.is_refilled()).or(late).or(early).or(others);
+        if is_known {
+            watched.since.came_then(began, began);
+        }
+        if call.call.does() != Does::Sync && watched.did.len() < MOST_DID {
+            watched.did.push(Like::of(call));
+        }
         let (_, count) = watched.done.unwrap_or((call.call, 0));
         watched.done = Some((call.call, count + 1));
         let is_all = match &watched.kind {

@@ -25,6 +25,10 @@ impl Faults {
         self.stop(number);
         let Some(watched) = self.watched.get_mut(&number) else { return };
         watched.settled = Some(half);
+        if !watched.did.is_empty() && watched.told.is_none() {
+            // Whether these calls are made at other times, too, shows until it is told.
+            self.owing.insert(number);
+        }
         if half == Half::Retried && watched.next_fault && !watched.succeeded {
             // The next fault's verdict goes on from here.
             let half = watched.half(self.watches);
@@ -79,7 +83,9 @@ impl Faults {
             // What seems to be a retry, or to do the same, may be its next one.
             Half::Retried | Half::Done if is_used => (Half::Unsure, Some(Doubt::Used)),
             // What met the next fault is judged with that.
-            Half::Retried if going.is_some() && is_young => (Half::Unsure, Some(Doubt::Periodic)),
+            Half::Retried | Half::Done if going.is_some() && is_young => {
+                (Half::Unsure, Some(Doubt::Periodic))
+            }
             _ => (half, doubt),
         };
         let Some(it) = self.watched.get_mut(&number) else { return };

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use aiotrace_common::synchronous::{self, Does};
+use aiotrace_common::synchronous::{Call, Does};
 
-use super::{NO_REQUEST, again::Since};
+use super::{NO_REQUEST, again::Since, synchronous::Like};
 use crate::{
     event::{Args, Fault, Handle, SpaceId, Syscall},
     model::{
@@ -160,7 +160,9 @@ pub struct Watched {
     pub retries: u64,
     pub after: Option<u64>,
     /// By which synchronous call requests were done, and how many.
-    pub done: Option<(synchronous::Call, u64)>,
+    pub done: Option<(Call, u64)>,
+    /// These calls, the first ones, but for syncs: a sync does what was left, whyever it is made.
+    pub did: Vec<Like>,
     /// A retry was accepted, or completed without an error.
     pub succeeded: bool,
     /// A retry met a fault.
