@@ -65,7 +65,7 @@ impl Model {
         self.ask_for_others(event.pid);
         if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
             self.child_submitted(space);
-            self.submitted_elsewhere(space, call);
+            self.submitted_elsewhere(space, event.time, call);
         }
         if self.provokes(call) {
             self.provoke(event.time);

@@ -119,6 +119,8 @@ pub struct Faults {
     met: Vec<u64>,
     /// Requests so far, if there are rules.
     history: Option<Box<history::History>>,
+    /// What other processes submitted up to then was not compared with what is left, not all of it.
+    pub uncompared: u64,
     /// `--timeout` ends the program: what it makes of faults from now on says nothing.
     is_timed_out: bool,
 }

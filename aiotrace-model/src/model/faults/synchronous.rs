@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// Requests that are compared with what other processes left, in a second: each with each.
+const MOST_COMPARED_IN_A_SECOND: u32 = 1 << 20;
 /// Calls remembered that have done requests of one fault.
 const MOST_DID: usize = 16;
 
@@ -69,27 +71,40 @@ impl Model {
     }
 
     /// io_submit accepted requests: perhaps of the file of what another process left, which may have the file open.
-    pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, call: &event::Call) {
+    pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, time: u64, call: &event::Call) {
         // Most traces have nothing that is left.
         if self.provoked == 0 {
             return;
         }
         let Args::Submit { iocbs, .. } = &call.args else { return };
-        let has_short = self.spaces.in_any_order().any(|it| it.1.has_short());
-        if !has_short && self.faults.owing.is_empty() {
+        let watched = &self.faults.watched;
+        let is_other = |it: &&u64| watched.get(it).is_some_and(|it| it.space != space);
+        let others: Vec<u64> = self.faults.owing.iter().filter(is_other).copied().collect();
+        let in_faults: usize =
+            others.iter().filter_map(|it| Some(watched.get(it)?.kind.count_owed())).sum();
+        let of_others = self.spaces.in_any_order().filter(|it| *it.0 != space);
+        let left = in_faults + of_others.map(|it| it.1.count_short()).sum::<usize>();
+        if left == 0 {
             return;
         }
         let accepted = usize::try_from(call.ret).unwrap_or(0);
-        for iocb in iocbs.iter().take(accepted).flatten() {
-            let Some(request) = Request::new(iocb, (0, 0), (0, 0)) else { continue };
-            // What another process reads is not done for this one.
-            let Some(does) = does(&request).filter(|it| *it != Does::Read) else { continue };
-            let range = reach(&request);
-            for number in &self.faults.owing {
+        let requests = iocbs.iter().take(accepted).flatten();
+        let requests = requests.filter_map(|it| Request::new(it, (0, 0), (0, 0)));
+        // What another process reads is not done for this one.
+        let done: Vec<(Does, (u64, u64))> = requests
+            .filter_map(|it| Some((does(&it).filter(|it| *it != Does::Read)?, reach(&it))))
+            .collect();
+        let cost = u32::try_from(left.saturating_mul(done.len())).unwrap_or(u32::MAX);
+        if !self.comparisons.take_many(time, cost, MOST_COMPARED_IN_A_SECOND) {
+            self.faults.uncompared = self.faults.uncompared.max(time);
+            return;
+        }
+        for (does, range) in done {
+            for number in &others {
                 let watched = self.faults.watched.get_mut(number);
-                if let Some(it) = watched.filter(|it| it.space != space) {
+                watched.into_iter().for_each(|it| {
                     it.kind.each_owed(|owed| owed.done_elsewhere(does, range));
-                }
+                });
             }
             for (_, of) in self.spaces.in_any_order_mut().filter(|it| *it.0 != space) {
                 of.done_elsewhere(does, range);

@@ -79,7 +79,9 @@ impl Faults {
         let is_used = self.watched.get(&number).is_some_and(|it| self.is_used(it));
         let now = ended.unwrap_or(self.now);
         let is_young = self.watched.get(&number).is_some_and(|it| it.since.is_young(now));
+        let is_uncompared = self.watched.get(&number).is_some_and(|it| it.time <= self.uncompared);
         let (half, doubt) = match half {
+            Half::Lost if is_uncompared => (Half::Unsure, Some(Doubt::TooMany)),
             // What seems to be a retry, or to do the same, may be its next one.
             Half::Retried | Half::Done if is_used => (Half::Unsure, Some(Doubt::Used)),
             // What met the next fault is judged with that.

@@ -93,6 +93,15 @@ impl Kind {
         self.owed().iter().any(|it| does(&it.1.request) == Some(Does::Sync))
     }
 
+    /// How many requests are left.
+    pub fn count_owed(&self) -> usize {
+        match self {
+            Self::Submit { left, .. } => left.len(),
+            Self::Completion { owed, .. } => usize::from(owed.is_some()),
+            Self::Call | Self::Destroy => 0,
+        }
+    }
+
     /// The requests that are left, with their places in the call.
     pub fn owed(&self) -> Vec<(u32, &Owed)> {
         match self {
