@@ -196,6 +196,8 @@ pub struct Model {
     looks_at_ways: pace::Budget,
     /// Looks at what that file is.
     looks_at_files: pace::Budget,
+    /// Requests that are compared with what other processes left.
+    comparisons: pace::Budget,
     /// Threads that are to wait for their requests, with the contexts of these.
     turns: Map<u32, (SpaceId, Handle)>,
     pollers: findings::busy_reaping::Pollers,
@@ -297,6 +299,7 @@ impl Model {
             alignments: findings::direct_io_misaligned::Alignments::default(),
             looks_at_ways: pace::Budget::default(),
             looks_at_files: pace::Budget::default(),
+            comparisons: pace::Budget::default(),
             turns: Map::default(),
             pollers: findings::busy_reaping::Pollers::default(),
             suspects: findings::endless_wait::Suspects::default(),

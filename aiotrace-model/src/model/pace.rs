@@ -43,11 +43,19 @@ pub struct Budget {
 impl Budget {
     /// Takes one, if there were fewer than `most` in this second.
     pub fn take(&mut self, now: u64, most: u32) -> bool {
+        self.take_many(now, 1, most)
+    }
+
+    /// Takes so many, if there is room for all of them.
+    pub fn take_many(&mut self, now: u64, count: u32, most: u32) -> bool {
         if self.second != now / SECOND {
             *self = Self { second: now / SECOND, taken: 0 };
         }
-        let has_room = self.taken < most;
-        self.taken += u32::from(has_room);
+        let taken = self.taken.saturating_add(count);
+        let has_room = taken <= most;
+        if has_room {
+            self.taken = taken;
+        }
         has_room
     }
 }

@@ -283,6 +283,11 @@ impl Space {
         place.and_then(|place| self.cancelled.remove(place)).is_some()
     }
 
+    /// How many requests of short submits are kept.
+    pub fn count_short(&self) -> usize {
+        self.short.iter().map(Short::kept).sum()
+    }
+
     /// Whether the rest of a short submit is still to be done.
     pub fn has_short(&self) -> bool {
         !self.short.is_empty()

@@ -208,6 +208,8 @@ pub struct Verdict {
     pub retries: u64,
     /// How long after the fault for the first time; nanoseconds.
     pub after: Option<u64>,
+    /// Of an io_setup: how many requests the last retry asked for, and how many the one that failed, if it was fewer.
+    pub fewer: Option<(u32, u32)>,
     /// By which synchronous call requests were done, and how many.
     pub done: Option<(synchronous::Call, u64)>,
     /// Requests that were not done.
@@ -332,10 +334,17 @@ impl Verdict {
     fn retries(&self) -> Option<String> {
         let after = in_words(self.after?);
         let what = if self.is_called_again() { "came again" } else { "retried" };
+        let fewer = self.fewer.map_or_else(String::new, |(fewer, first)| {
+            format!(
+                ", for {} requests instead of {}",
+                thousands(fewer.into()),
+                thousands(first.into())
+            )
+        });
         Some(match self.retries {
             0 => return None,
-            1 => format!("{what} after {after}"),
-            count => format!("{what} {} times, first after {after}", thousands(count)),
+            1 => format!("{what} after {after}{fewer}"),
+            count => format!("{what} {} times, first after {after}{fewer}", thousands(count)),
         })
     }
 

@@ -10,7 +10,7 @@ use aiotrace_model::{
 
 use crate::{
     told::{SECOND, process},
-    verdicts::{EAGAIN, EIO, ERROR, Trace, at, pwrite, submit, write},
+    verdicts::{EAGAIN, EIO, ERROR, Trace, at, getevents, pwrite, submit, write},
 };
 
 const PREAD: u16 = opcode::PREAD.0;
@@ -315,4 +315,137 @@ fn what_a_child_may_do_that_shares_the_memory_is_unsure() {
         trace.exit(ExitStatus::Code(0));
         assert_eq!(is(&trace.verdict()), expected, "{space}, {is_before}");
     }
+}
+
+/// What is told of an io_setup of 4 requests that failed, before and after which these were called: for how many requests, with
+/// which variable, and whether that met a fault, too.
+fn made(before: &[(u32, u64)], after: &[(u32, u64, bool)]) -> Vec<Verdict> {
+    let mut trace = Trace::new();
+    let mut handle = 0x2000;
+    let mut make = |trace: &mut Trace, nr_events, ctxp, is_fault: bool| {
+        handle += 0x1000;
+        let stored = Some(event::Handle(handle));
+        let args = event::Args::Setup { nr_events, ctxp: event::Address(ctxp), stored };
+        let (fault, ret) = if is_fault { (Some(ERROR), EAGAIN) } else { (None, 0) };
+        trace.call(fault, ret, args);
+    };
+    before.iter().for_each(|it| make(&mut trace, it.0, it.1, false));
+    make(&mut trace, 4, 8, true);
+    after.iter().for_each(|it| make(&mut trace, it.0, it.1, it.2));
+    trace.exit(ExitStatus::Code(0));
+    let mut last = trace.verdicts();
+    last.sort_by_key(|it| it.time);
+    last
+}
+
+#[test]
+fn the_next_context_of_a_loop_is_no_certain_retry_of_io_setup() {
+    let used = unsure(Doubt::Used);
+    let one = |before: &[(u32, u64)], after: &[(u32, u64, bool)]| is(&made(before, after)[0]);
+    assert_eq!(one(&[], &[(4, 8, false)]), SURE);
+    // Contexts of other variables are no reason.
+    assert_eq!(one(&[(4, 16)], &[(4, 8, false), (4, 24, false)]), SURE);
+    // A loop that has one variable for all of its workers, whatever they ask for.
+    assert_eq!(one(&[(4, 8)], &[(4, 8, false)]), used);
+    assert_eq!(one(&[(2, 8)], &[(4, 8, false)]), used);
+    assert_eq!(one(&[], &[(4, 8, false), (4, 8, false)]), used);
+    // The second and the third fail, the fourth does not.
+    let both = made(&[(4, 8)], &[(4, 8, true), (4, 8, false)]);
+    assert_eq!(both.iter().map(is).collect::<Vec<_>>(), [used, used]);
+}
+
+#[test]
+fn an_io_setup_for_fewer_requests_is_a_retry_if_it_is_for_the_same_variable() {
+    let fewer = made(&[], &[(2, 8, false)]);
+    assert_eq!(is(&fewer[0]), SURE);
+    assert_eq!(
+        fewer[0].message(),
+        "retried after 500ns, for 2 requests instead of 4, succeeded; exited with status 0 2.00us later"
+    );
+    let twice = made(&[], &[(2, 8, true), (1, 8, false)]);
+    assert_eq!((is(&twice[0]), twice[0].next_fault), (SURE, true));
+    assert!(twice[1].message().starts_with("retried after 500ns, for 1 requests instead of 2"));
+    let other = unsure(Doubt::OtherSetup);
+    assert_eq!(is(&made(&[], &[(2, 16, false)])[0]), other);
+    assert_eq!(is(&made(&[], &[(8, 8, false)])[0]), other);
+    assert_eq!(is(&made(&[(4, 8)], &[(2, 8, false)])[0]), unsure(Doubt::Used));
+}
+
+/// A program has two requests in flight, and its wait for the first one fails. It waits again, perhaps for the other one.
+#[test]
+fn a_wait_that_leaves_requests_may_have_been_for_another_one() {
+    for (reaps, half) in [(2, SURE), (1, unsure(Doubt::Unreaped))] {
+        let mut trace = Trace::new();
+        trace.call(None, 2, submit(vec![at(1, PWRITE, 0), at(2, PWRITE, 512)]));
+        trace.call(Some(ERROR), -4, getevents(Vec::new(), Vec::new()));
+        trace.complete(1, 512);
+        trace.complete(2, 512);
+        (1..=reaps).for_each(|it| trace.reap(it, 512, false));
+        trace.wait(6 * SECOND);
+        let verdict = trace.verdict();
+        assert_eq!(is(&verdict), half, "{}", verdict.message());
+        if reaps == 1 {
+            // It was later than others, and nothing else.
+            trace.reap(2, 512, false);
+            trace.exit(ExitStatus::Code(0));
+            let verdict = trace.verdict();
+            assert_eq!((is(&verdict), verdict.anew), (SURE, true), "{}", verdict.message());
+        }
+    }
+}
+
+/// A write fails by a fault; then each of these pauses, and a pwrite(2) there; and the process ends after the last pause.
+fn pwrites(pauses: &[u64], last: u64) -> (Half, Option<Doubt>) {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    for pause in pauses {
+        trace.now += pause;
+        trace.tell(pwrite(3, 0, 512));
+    }
+    trace.now += last;
+    trace.exit(ExitStatus::Code(0));
+    is(&trace.verdict())
+}
+
+#[test]
+fn what_pwrite_writes_again_and_again_is_not_done_for_sure() {
+    const DONE: (Half, Option<Doubt>) = (Half::Done, None);
+    let used = unsure(Doubt::Used);
+    assert_eq!(pwrites(&[0], 0), DONE);
+    assert_eq!(pwrites(&[0, 0], 0), used);
+    assert_eq!(pwrites(&[0, SECOND], 0), used);
+    // It may be made each 100 ms, or have been made for what had failed.
+    assert_eq!(pwrites(&[SECOND / 10], 0), unsure(Doubt::Periodic));
+    assert_eq!(pwrites(&[SECOND / 10], SECOND), DONE);
+
+    // A program whose every io_submit fails, and which does the rest with pwrite(2).
+    let mut trace = Trace::new();
+    for number in 0..3 {
+        trace.call(Some(ERROR), EAGAIN, write(1, 512 * number));
+        trace.tell(pwrite(3, 512 * number, 512));
+    }
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts().iter().map(is).collect::<Vec<_>>(), [DONE, DONE, DONE]);
+
+    // What was seen in time: after another fault.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 512));
+    trace.tell(pwrite(3, 0, 512));
+    trace.tell(pwrite(3, 512, 512));
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.tell(pwrite(3, 0, 512));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts().iter().map(is).collect::<Vec<_>>(), [DONE, used]);
+}
+
+#[test]
+fn calls_are_watched_until_it_is_told_that_they_have_done_it() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.tell(pwrite(3, 0, 512));
+    trace.wait(SECOND);
+    assert_eq!(trace.model.settled_up_to(), None, "the next one would show that it is made anyway");
+    trace.wait(5 * SECOND);
+    assert_eq!(trace.verdict().half, Half::Done);
+    assert!(trace.model.settled_up_to().is_some());
 }

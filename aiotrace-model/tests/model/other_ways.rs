@@ -321,6 +321,28 @@ fn another_traced_process_may_do_it_by_any_call() {
 }
 
 #[test]
+fn what_others_submit_is_compared_with_what_is_left_so_many_times_in_a_second() {
+    for (others, expected) in [(16, LOST), (2048, unsure(Doubt::TooMany))] {
+        let mut trace = Trace::new();
+        let writes = |from: i64, count: u64| {
+            submit((0..count).map(|it| at(it, PWRITE, from + 512 * it as i64)).collect())
+        };
+        let other = |now, body| Event { time: now, pid: 8, tid: 8, body };
+        trace.model.handle_event(&other(trace.now, process(Some(80), Change::Seen)));
+        trace.call(Some(ERROR), EAGAIN, writes(0, 2048));
+        trace.looked();
+        trace.now += 1000;
+        let (entered, entry) = (Some(trace.now - 500), Entry::Seen);
+        let (ret, args) = (others as i64, writes(1 << 30, others));
+        let (ring, ring_before, compat, stack, fault) = (None, None, false, None, None);
+        let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault };
+        trace.model.handle_event(&other(trace.now, Body::Call(call)));
+        let (half, doubt) = end(trace);
+        assert_eq!((half, doubt), expected);
+    }
+}
+
+#[test]
 fn a_read_of_a_socket_may_be_done_by_recv() {
     let by = |fd: Option<u32>| {
         let mut trace = refused(at(1, PREAD, 0));

@@ -9,7 +9,13 @@
 //! Retries of faults that came no later are nothing else: a program that has several requests left makes one after the other.
 //! And a place that the program uses at other times, too, is its own reason for doubt ([`super::history`]).
 
-use super::{Faults, attempt::Attempt, sharers::move_space, watched::Want};
+use super::{
+    Faults,
+    attempt::Attempt,
+    setups::{Site, fewer},
+    sharers::move_space,
+    watched::Want,
+};
 use crate::{
     event::{Args, Handle, SpaceId, Stack},
     model::{Doubt, Map},
@@ -64,8 +70,8 @@ pub struct Since {
     pause: u64,
     /// Of an io_setup: where in the program it was called.
     stack: Option<Stack>,
-    /// Of a wait for completions: what it asked for.
-    wait: Option<Box<Args>>,
+    /// Of an io_setup, or a wait for completions: what it asked for.
+    call: Option<Box<Args>>,
 }
 
 impl Given {
@@ -130,15 +136,22 @@ impl Given {
 }
 
 impl Since {
+    /// It came again then, for certain, and that returned at this time.
+    pub fn came_then(&mut self, began: u64, returned: u64) {
+        self.pause = self.pause.max(began.saturating_sub(self.time));
+        self.time = returned;
+    }
+
     /// Whether what began then is too late for a retry.
     pub fn is_late(&self, began: u64) -> bool {
         began > self.time.saturating_add(AT_ONCE)
     }
 
-    /// A call failed in this thread, or a completion is seen there; `wait`: of a call that waits for completions.
-    pub fn new(tid: u32, time: u64, wait: Option<&Args>) -> Self {
-        let wait = wait.filter(|it| matches!(it, Args::Getevents { .. })).cloned().map(Box::new);
-        Self { tid, fault: time, time, other: Ok((0, 0)), pause: 0, stack: None, wait }
+    /// A call failed in this thread, or a completion is seen there.
+    pub fn new(tid: u32, time: u64, call: Option<&Args>) -> Self {
+        let is_kept = |it: &&Args| matches!(it, Args::Getevents { .. } | Args::Setup { .. });
+        let call = call.filter(is_kept).cloned().map(Box::new);
+        Self { tid, fault: time, time, other: Ok((0, 0)), pause: 0, stack: None, call }
     }
 
     /// Where in the program the call was made.
@@ -155,10 +168,18 @@ impl Since {
     /// Whether a call was made from another place in the program, as far as known.
     fn is_elsewhere(&self, stack: Option<&Stack>) -> bool {
         let both = self.stack.as_ref().zip(stack);
-        both.is_some_and(|(first, later)| {
-            let addresses = |it: &Stack| it.frames.iter().map(|it| it.address).collect::<Vec<_>>();
-            addresses(first) != addresses(later)
-        })
+        both.is_some_and(|(first, later)| addresses(first) != addresses(later))
+    }
+
+    /// Of an io_setup: where the program makes that context.
+    pub fn site(&self) -> Option<Site> {
+        Site::of(self.call.as_deref()?, self.stack.as_ref())
+    }
+
+    /// For how many requests an io_setup is called in place of the one that failed, and that one, if it is for fewer.
+    pub fn fewer(&self, attempt: &Attempt<'_>) -> Option<(u32, u32)> {
+        let fewer = fewer(self.call.as_deref()?, attempt.args)?;
+        (!self.is_elsewhere(attempt.stack)).then_some(fewer)
     }
 
     /// Something else may have been done, for this reason.
@@ -182,7 +203,7 @@ impl Since {
 
     /// Why it is no retry for sure. `others`: why something else may have been done.
     fn why_not(&self, attempt: &Attempt<'_>, others: Option<Doubt>) -> Option<Doubt> {
-        let is_other = self.wait.as_ref().is_some_and(|it| !is_same(it, attempt.args));
+        let is_other = self.call.as_ref().is_some_and(|it| !is_same(it, attempt.args));
         let thread = self.is_of_another(attempt).then_some(Doubt::AnotherThread);
         let arguments = is_other.then_some(Doubt::OtherArguments);
         thread.or(others).or(arguments).or_else(|| self.late(attempt))
@@ -219,10 +240,8 @@ impl Faults {
         let others = self.given.others(attempt.space, ctx, &watched.since);
         match watched.since.why_not(attempt, others).or(doubt) {
             None => {
-                let it = &mut watched.since;
-                it.pause = it.pause.max(attempt.entered.saturating_sub(it.time));
-                it.time = attempt.time;
-                Some(it.fault)
+                watched.since.came_then(attempt.entered, attempt.time);
+                Some(watched.since.fault)
             }
             why => {
                 watched.again = watched.again.or(why);
@@ -237,7 +256,7 @@ impl Faults {
             Want::Reap(ctx) | Want::Cancel(ctx, _) => {
                 self.comes_again(number, attempt, ctx, None);
             }
-            Want::Setup(..) => {
+            Want::Setup(..) | Want::AnySetup => {
                 if let Some(watched) = self.watched.get_mut(&number) {
                     let is_elsewhere = watched.since.is_elsewhere(attempt.stack);
                     let elsewhere = is_elsewhere.then_some(Doubt::OtherPlace);
@@ -249,6 +268,11 @@ impl Faults {
             _ => (),
         }
     }
+}
+
+/// The chain of callers.
+pub(super) fn addresses(stack: &Stack) -> Vec<u64> {
+    stack.frames.iter().map(|it| it.address).collect()
 }
 
 /// Whether two calls wait for the same; the later one perhaps for what is left of the time.

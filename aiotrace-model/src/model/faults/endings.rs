@@ -13,6 +13,7 @@ use crate::{
     event::{ExitStatus, Handle, SpaceId, Syscall},
     model::{
         Doubt, Map, Model,
+        context::Context,
         verdict::{Cause, Doing, Going, HUNG_AFTER, Half, STILL_AFTER},
     },
 };
@@ -82,6 +83,9 @@ impl Faults {
         self.undelivered.retain_in_any_order(|(of, ..), _| *of != space);
         let going = exit.map_or(Going::Exec, Going::Ended);
         for number in numbers {
+            let Some(watched) = self.watched.get_mut(&number) else { continue };
+            // What was left when its contexts ended is known.
+            watched.is_unreaped = false;
             let Some(watched) = self.watched.get(&number) else { continue };
             let told = watched.told.filter(|_| !self.is_back(watched));
             let (half, going) = match (going.is_killed(), told) {
@@ -180,6 +184,7 @@ impl Model {
     pub(in crate::model) fn judge_faults(&mut self) {
         let now = self.now;
         self.faults.now = now;
+        self.see_what_is_unreaped();
         let is_past = |time: u64| time.saturating_add(HUNG_AFTER) <= now;
         let mut verdicts: Vec<(u64, (Half, Option<Doubt>), Going)> = Vec::new();
         let mut waiting: BTreeMap<SpaceId, (bool, bool)> = BTreeMap::new();
@@ -234,6 +239,15 @@ impl Model {
         let watched = &self.faults.watched;
         let is_waited_for = |it: &Watched| it.told.is_none() || now < watched_until(it.time);
         self.faults.owing.retain(|it| watched.get(it).is_some_and(is_waited_for));
+    }
+
+    /// Whoever waits again, while requests are left, may wait for one of these, and have dropped another.
+    fn see_what_is_unreaped(&mut self) {
+        let Self { faults, contexts, .. } = self;
+        for it in faults.watched.values_mut().filter(|it| it.waits()) {
+            let context = contexts.get(&(it.space, it.current()));
+            it.is_unreaped = context.is_some_and(Context::has_unreaped);
+        }
     }
 
     /// Whether the address space has requests in flight that end by themselves, and completions to reap.

@@ -65,7 +65,7 @@ impl Model {
         self.ask_for_others(event.pid);
         if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
             self.child_submitted(space);
-            self.submitted_elsewhere(space, call);
+            self.submitted_elsewhere(space, event.time, call);
         }
         if self.provokes(call) {
             self.provoke(event.time);
@@ -196,6 +196,8 @@ impl Model {
             places: places(&kind),
             since,
             again: None,
+            is_unreaped: false,
+            fewer: None,
             before: Vec::new(),
             time: event.time,
             pid: event.pid,
@@ -213,6 +215,7 @@ impl Model {
             retries: 0,
             after: None,
             done: None,
+            did: Vec::new(),
             succeeded: false,
             next_fault: false,
             doubt,

@@ -18,6 +18,7 @@ mod follow;
 mod forked;
 mod history;
 mod retries;
+mod setups;
 mod sharers;
 mod synchronous;
 mod telling;
@@ -118,6 +119,8 @@ pub struct Faults {
     met: Vec<u64>,
     /// Requests so far, if there are rules.
     history: Option<Box<history::History>>,
+    /// What other processes submitted up to then was not compared with what is left, not all of it.
+    pub uncompared: u64,
     /// `--timeout` ends the program: what it makes of faults from now on says nothing.
     is_timed_out: bool,
 }

@@ -12,12 +12,12 @@ use super::{
     watched::{Kind, Piece, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{
-    event::{Args, Handle, IoEvent, Iocb, SpaceId, Syscall},
+    event::{Args, Handle, IoEvent, Iocb, SpaceId},
     model::{
         Doubt, Subject,
         owed::{Owed, Place, does},
         requests::Request,
-        verdict::{Cause, Half},
+        verdict::Half,
     },
 };
 
@@ -50,8 +50,9 @@ impl Faults {
         self.origin = None;
     }
 
-    /// Remembers the requests that were accepted.
+    /// Remembers the requests that were accepted, or that a context was made.
     fn remember(&mut self, attempt: &Attempt<'_>) {
+        self.makes_context(attempt, false);
         let Args::Submit { iocbs, .. } = attempt.args else { return };
         if self.history.is_none() {
             return;
@@ -65,14 +66,18 @@ impl Faults {
     /// A request was accepted that is no retry for sure. One beside which an equal one met a fault says nothing of that.
     fn uses(&mut self, space: SpaceId, place: Place, twins: &BTreeSet<Place>) {
         if let Some(history) = self.history.as_mut().filter(|_| !twins.contains(&place)) {
-            history.accepted(space, place);
+            history.did(space, place);
         }
     }
 
-    /// Whether the program makes requests like those of a fault at other times, too: then what comes after it may be the next
-    /// one, and no retry.
+    /// Whether the program makes requests like those of a fault at other times, too, or contexts, or the calls that have done
+    /// what was left: then what comes after it may be the next one, and no retry.
     pub(super) fn is_used(&self, watched: &Watched) -> bool {
         let Some(history) = &self.history else { return false };
+        let is_called = watched.did.iter().any(|it| history.had(watched.space, *it));
+        if is_called || self.makes_more(watched) {
+            return true;
+        }
         // A request whose completion is changed was accepted itself.
         let is_accepted = matches!(watched.kind, Kind::Completion { .. });
         let had = |it| match is_accepted {
@@ -296,11 +301,17 @@ impl Faults {
             for (number, _) in self.wanting(attempt.space, want, attempt.entered) {
                 let Some(watched) = self.watched.get_mut(&number) else { continue };
                 if want == Want::AnySetup {
-                    // The pool that failed, or another one: that is not known.
-                    if watched.retries == 0 && !touched.contains(&number) {
-                        watched.doubt.get_or_insert(Doubt::OtherSetup);
+                    if touched.contains(&number) {
+                        continue;
                     }
-                    continue;
+                    let Some(fewer) = watched.since.fewer(attempt) else {
+                        // The pool that failed, or another one: that is not known.
+                        if watched.retries == 0 {
+                            watched.doubt.get_or_insert(Doubt::OtherSetup);
+                        }
+                        continue;
+                    };
+                    watched.fewer = Some(fewer);
                 }
                 let is_retry =
                     !matches!(want, Want::Destroy(_)) || matches!(watched.kind, Kind::Destroy);
@@ -327,6 +338,7 @@ impl Faults {
         {
             self.given_again(attempt, *handle);
         }
+        self.makes_context(attempt, !touched.is_empty());
         touched
     }
 
@@ -345,11 +357,8 @@ impl Faults {
 
     /// A context ends with requests that nobody has reaped.
     pub(in crate::model) fn leaves_unreaped(&mut self, space: SpaceId, handle: Handle) {
-        let is_meant = |it: &&mut Watched| {
-            let waits = matches!(it.cause, Cause::Call(Syscall::Getevents | Syscall::Pgetevents));
-            it.space == space && it.current() == handle && waits
-        };
-        for it in self.watched.values_mut().filter(is_meant) {
+        let is_meant = |it: &&mut Watched| it.space == space && it.current() == handle;
+        for it in self.watched.values_mut().filter(is_meant).filter(|it| it.waits()) {
             it.again.get_or_insert(Doubt::Unreaped);
         }
     }

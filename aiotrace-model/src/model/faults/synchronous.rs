@@ -1,6 +1,6 @@
 //! Synchronous calls of a program, some of which do what io_submit did not take, or what failed by a fault.
 
-use aiotrace_common::synchronous::Does;
+use aiotrace_common::synchronous::{Call, Does};
 
 use super::{
     Faults, NO_REQUEST,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     any_order::AnyOrder as _,
-    event::{Args, Call, Event, SpaceId, Synchronous},
+    event::{self, Args, Event, SpaceId, Synchronous},
     model::{
         Doubt, Model, TOLD_WITHIN,
         owed::{Done, Owed, does, gives_up, reach},
@@ -17,6 +17,21 @@ use crate::{
         verdict::Half,
     },
 };
+
+/// Requests that are compared with what other processes left, in a second: each with each.
+const MOST_COMPARED_IN_A_SECOND: u32 = 1 << 20;
+/// Calls remembered that have done requests of one fault.
+const MOST_DID: usize = 16;
+
+/// What calls have in common that move the same data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Like(Call, u32, Option<i64>, u64);
+
+impl Like {
+    fn of(call: &Synchronous) -> Self {
+        Self(call.call, call.fd, call.offset, call.count)
+    }
+}
 
 impl Model {
     /// Up to when the synchronous calls of the traced processes need not be watched for what happened; `None`: they must
@@ -56,27 +71,40 @@ impl Model {
     }
 
     /// io_submit accepted requests: perhaps of the file of what another process left, which may have the file open.
-    pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, call: &Call) {
+    pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, time: u64, call: &event::Call) {
         // Most traces have nothing that is left.
         if self.provoked == 0 {
             return;
         }
         let Args::Submit { iocbs, .. } = &call.args else { return };
-        let has_short = self.spaces.in_any_order().any(|it| it.1.has_short());
-        if !has_short && self.faults.owing.is_empty() {
+        let watched = &self.faults.watched;
+        let is_other = |it: &&u64| watched.get(it).is_some_and(|it| it.space != space);
+        let others: Vec<u64> = self.faults.owing.iter().filter(is_other).copied().collect();
+        let in_faults: usize =
+            others.iter().filter_map(|it| Some(watched.get(it)?.kind.count_owed())).sum();
+        let of_others = self.spaces.in_any_order().filter(|it| *it.0 != space);
+        let left = in_faults + of_others.map(|it| it.1.count_short()).sum::<usize>();
+        if left == 0 {
             return;
         }
         let accepted = usize::try_from(call.ret).unwrap_or(0);
-        for iocb in iocbs.iter().take(accepted).flatten() {
-            let Some(request) = Request::new(iocb, (0, 0), (0, 0)) else { continue };
-            // What another process reads is not done for this one.
-            let Some(does) = does(&request).filter(|it| *it != Does::Read) else { continue };
-            let range = reach(&request);
-            for number in &self.faults.owing {
+        let requests = iocbs.iter().take(accepted).flatten();
+        let requests = requests.filter_map(|it| Request::new(it, (0, 0), (0, 0)));
+        // What another process reads is not done for this one.
+        let done: Vec<(Does, (u64, u64))> = requests
+            .filter_map(|it| Some((does(&it).filter(|it| *it != Does::Read)?, reach(&it))))
+            .collect();
+        let cost = u32::try_from(left.saturating_mul(done.len())).unwrap_or(u32::MAX);
+        if !self.comparisons.take_many(time, cost, MOST_COMPARED_IN_A_SECOND) {
+            self.faults.uncompared = self.faults.uncompared.max(time);
+            return;
+        }
+        for (does, range) in done {
+            for number in &others {
                 let watched = self.faults.watched.get_mut(number);
-                if let Some(it) = watched.filter(|it| it.space != space) {
+                watched.into_iter().for_each(|it| {
                     it.kind.each_owed(|owed| owed.done_elsewhere(does, range));
-                }
+                });
             }
             for (_, of) in self.spaces.in_any_order_mut().filter(|it| *it.0 != space) {
                 of.done_elsewhere(does, range);
@@ -161,10 +189,14 @@ impl Faults {
         }
         // Which faults, and which of their requests.
         let mut done: Vec<(u64, Option<u32>)> = Vec::new();
+        let mut is_touched = false;
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             // A child that was there before has files of its own.
             if watched.space != space || watched.time > child.unwrap_or(began).min(began) {
+                continue;
+            }
+            if watched.settled.is_some() {
                 continue;
             }
             let may_write = matches!(call.call.does(), Does::Write | Does::Unseen) && call.ret > 0;
@@ -181,6 +213,7 @@ impl Faults {
                     Some(_) => it.done_by_child(call),
                     None => it.done_by(call),
                 };
+                is_touched |= done != Done::Not;
                 let is_through = done == Done::Touched && child.is_none() && it.is_through(call.fd);
                 if is_through && !sharers.did(space, (time, tid), call) {
                     it.done_vaguely(call.fd);
@@ -207,6 +240,10 @@ impl Faults {
                 }
                 _ => (),
             }
+        }
+        // It is made for another reason, and perhaps has been or will be in place of what was left, too.
+        if let Some(history) = self.history.as_mut().filter(|_| !is_touched && call.ret > 0) {
+            history.did(space, Like::of(call));
         }
         // One sync(2) may be what several wanted.
         for (number, place) in done {
@@ -252,6 +289,12 @@ impl Faults {
         let is_early = call.call.does() == Does::Sync && call.entered.is_none();
         let early = (is_early && tid != watched.tid).then_some(Doubt::AnotherThread);
         watched.again = watched.again.or(watched.since.is_refilled()).or(late).or(early).or(others);
+        if is_known {
+            watched.since.came_then(began, began);
+        }
+        if call.call.does() != Does::Sync && watched.did.len() < MOST_DID {
+            watched.did.push(Like::of(call));
+        }
         let (_, count) = watched.done.unwrap_or((call.call, 0));
         watched.done = Some((call.call, count + 1));
         let is_all = match &watched.kind {

@@ -25,6 +25,10 @@ impl Faults {
         self.stop(number);
         let Some(watched) = self.watched.get_mut(&number) else { return };
         watched.settled = Some(half);
+        if !watched.did.is_empty() && watched.told.is_none() {
+            // Whether these calls are made at other times, too, shows until it is told.
+            self.owing.insert(number);
+        }
         if half == Half::Retried && watched.next_fault && !watched.succeeded {
             // The next fault's verdict goes on from here.
             let half = watched.half(self.watches);
@@ -75,11 +79,15 @@ impl Faults {
         let is_used = self.watched.get(&number).is_some_and(|it| self.is_used(it));
         let now = ended.unwrap_or(self.now);
         let is_young = self.watched.get(&number).is_some_and(|it| it.since.is_young(now));
+        let is_uncompared = self.watched.get(&number).is_some_and(|it| it.time <= self.uncompared);
         let (half, doubt) = match half {
+            Half::Lost if is_uncompared => (Half::Unsure, Some(Doubt::TooMany)),
             // What seems to be a retry, or to do the same, may be its next one.
             Half::Retried | Half::Done if is_used => (Half::Unsure, Some(Doubt::Used)),
             // What met the next fault is judged with that.
-            Half::Retried if going.is_some() && is_young => (Half::Unsure, Some(Doubt::Periodic)),
+            Half::Retried | Half::Done if going.is_some() && is_young => {
+                (Half::Unsure, Some(Doubt::Periodic))
+            }
             _ => (half, doubt),
         };
         let Some(it) = self.watched.get_mut(&number) else { return };
@@ -112,6 +120,7 @@ impl Faults {
             next_fault,
             retries: it.retries,
             after: it.after,
+            fewer: it.fewer,
             done: it.done,
             lost,
             first,

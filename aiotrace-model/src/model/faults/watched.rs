@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aiotrace_common::synchronous::{self, Does};
+use aiotrace_common::synchronous::{Call, Does};
 
-use super::{NO_REQUEST, again::Since};
+use super::{NO_REQUEST, again::Since, synchronous::Like};
 use crate::{
-    event::{Args, Fault, Handle, SpaceId},
+    event::{Args, Fault, Handle, SpaceId, Syscall},
     model::{
         Doubt,
         finding::{ContextRef, Subject},
@@ -93,6 +93,15 @@ impl Kind {
         self.owed().iter().any(|it| does(&it.1.request) == Some(Does::Sync))
     }
 
+    /// How many requests are left.
+    pub fn count_owed(&self) -> usize {
+        match self {
+            Self::Submit { left, .. } => left.len(),
+            Self::Completion { owed, .. } => usize::from(owed.is_some()),
+            Self::Call | Self::Destroy => 0,
+        }
+    }
+
     /// The requests that are left, with their places in the call.
     pub fn owed(&self) -> Vec<(u32, &Owed)> {
         match self {
@@ -149,6 +158,10 @@ pub struct Watched {
     pub since: Since,
     /// What came again may be no retry: why.
     pub again: Option<Doubt>,
+    /// Its context has requests that nobody has reaped, at this moment.
+    pub is_unreaped: bool,
+    /// Of an io_setup: how many requests a retry asked for, and how many this one, if it was fewer.
+    pub fewer: Option<(u32, u32)>,
     /// Verdicts on faults before this one: what seemed to be a retry of theirs has met this one.
     pub before: Vec<Verdict>,
     /// AIO calls of the address space until then.
@@ -156,7 +169,9 @@ pub struct Watched {
     pub retries: u64,
     pub after: Option<u64>,
     /// By which synchronous call requests were done, and how many.
-    pub done: Option<(synchronous::Call, u64)>,
+    pub done: Option<(Call, u64)>,
+    /// These calls, the first ones, but for syncs: a sync does what was left, whyever it is made.
+    pub did: Vec<Like>,
     /// A retry was accepted, or completed without an error.
     pub succeeded: bool,
     /// A retry met a fault.
@@ -315,9 +330,18 @@ impl Watched {
         self.doubt.or(of_requests).or(unwatched)
     }
 
+    /// It was to wait for completions.
+    pub fn waits(&self) -> bool {
+        matches!(self.cause, Cause::Call(Syscall::Getevents | Syscall::Pgetevents))
+    }
+
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
         match (self.half_by_place(watches), self.placeless.first()) {
+            // What came again may have been a wait for one of those.
+            ((Half::Retried, None), _) if self.waits() && self.is_unreaped => {
+                (Half::Unsure, Some(self.again.unwrap_or(Doubt::Unreaped)))
+            }
             ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
             ((Half::Retried | Half::Done, _), _) if self.again.is_some() => {
                 (Half::Unsure, self.again)

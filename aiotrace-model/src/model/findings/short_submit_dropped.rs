@@ -60,6 +60,8 @@ impl Model {
     /// The rest of a short submit will not be submitted any more. (`doubt`: why it still may be.)
     pub(in crate::model) fn dropped(&mut self, short: Short, doubt: Option<Doubt>) {
         let (dropped, first, own) = short.dropped();
+        let is_uncompared = short.time <= self.faults.uncompared;
+        let own = own.or(is_uncompared.then_some(Doubt::TooMany));
         let space = self.space(short.pid);
         let lost = self.spaces.get(&space).is_some_and(|it| it.lost).then_some(Doubt::Lost);
         let unwatched = (!self.settings.synchronous).then_some(Doubt::NotWatched);

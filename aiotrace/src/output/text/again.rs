@@ -142,6 +142,7 @@ mod tests {
             next_fault: false,
             retries: 0,
             after: None,
+            fewer: None,
             done: None,
             lost,
             first: None,
