@@ -277,7 +277,7 @@ impl Owed {
                 Done::Touched
             }
             // The number may lead to the same file again.
-            (_, None) if call.fd == self.request.fd => Done::Touched,
+            (_, None) if call.fd == self.request.fd || self.may_be_moved_by(call) => Done::Touched,
             (_, None) => Done::Not,
         };
         if is_same || done == Done::Not {

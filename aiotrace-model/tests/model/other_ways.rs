@@ -530,7 +530,27 @@ fn a_number_that_was_closed_may_lead_to_the_same_file_again() {
         end(trace)
     };
     assert_eq!(after(3), unsure(Doubt::Closed), "a write(2), wherever it went");
-    assert_eq!(after(9), LOST);
+    assert_eq!(after(9), unsure(Doubt::OtherDescriptor), "it may be of the same file");
+}
+
+#[test]
+fn a_write_at_an_unknown_place_through_another_descriptor_may_have_done_it() {
+    let by = |address: u64, count: u64, file: Option<u64>| {
+        let mut trace = refused(at(1, PWRITE, 512));
+        let (call, offset, ret) = (Synced::Write, None, count as i64);
+        let memory = Some(Vectors::one(Address(address), count));
+        let write = Synchronous { call, entered: None, fd: 4, offset, memory, count, ret };
+        trace.tell(Body::Synchronous(write));
+        file.into_iter().for_each(|it| files(&mut trace, 5, it));
+        end(trace)
+    };
+    let (own, other) = (buffer(512), buffer(1 << 20));
+    assert_eq!(by(own, 512, None), unsure(Doubt::OtherDescriptor));
+    assert_eq!(by(other, 512, None), unsure(Doubt::OtherDescriptor), "a copy of the data");
+    assert_eq!(by(own, 100, None), unsure(Doubt::OtherDescriptor), "a part of the data");
+    assert_eq!(by(own, 512, Some(6)), LOST, "it is of another file");
+    assert_ne!(by(own, 512, Some(5)).0, Half::Lost, "it is of the same file");
+    assert_eq!(by(other, 100, None), LOST, "a message");
 }
 
 #[test]

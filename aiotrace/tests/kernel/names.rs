@@ -156,7 +156,7 @@ fn metrics_tell_apart_where_processes_run() {
         ("pod", r#",namespace="shop",pod="db-0",container="postgres""#, 3),
     ] {
         let text = contexts(by);
-        let line = format!("aiotrace_contexts{{process=\"aio-programs\"{labels}}} {count}");
+        let line = format!("aiotrace_contexts{{process=\"aio-programs\"{labels}}} {count}.0");
         assert!(text.lines().any(|it| it == line), "{line}: {text}");
     }
     drop(programs);

@@ -278,9 +278,18 @@ impl Watched {
                 (left.len() as u64 + unnamed, left.values().find_map(Owed::subject))
             }
             Kind::Completion { subject, is_owed, .. } => {
-                let is_done = self.retries > 0 || self.settled.is_some();
+                let is_done = self.retries > 0 || self.settled.is_some() || self.is_under_way();
                 (u64::from(*is_owed && !is_done), *subject)
             }
+        }
+    }
+
+    /// Synchronous calls did the rest of a request of which other requests do a part: they were accepted, and have not
+    /// completed.
+    fn is_under_way(&self) -> bool {
+        match &self.kind {
+            Kind::Completion { owed: Some(owed), .. } => self.done.is_some() && !owed.is_left(),
+            _ => false,
         }
     }
 
@@ -393,6 +402,7 @@ impl Watched {
             _ if doubt.is_some() => (Half::Unsure, doubt),
             _ if lost > 0 => (Half::Lost, None),
             Kind::Destroy => (Half::Leaked, None),
+            _ if self.is_under_way() => (Half::Done, None),
             _ if self.retries > 0 => (Half::Retried, None),
             _ => (Half::GaveUp, None),
         }

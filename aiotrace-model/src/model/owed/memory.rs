@@ -25,6 +25,17 @@ impl Owed {
         (!self.missing.iter().all(is_same)).then_some(Doubt::OtherBuffer)
     }
 
+    /// Whether a call may have moved what is missing, wherever it went: it moved as much, or used the same memory, or
+    /// its memory is not known. (A program that prints a message does neither.)
+    pub fn may_be_moved_by(&self, call: &Synchronous) -> bool {
+        let moved = call.ret.max(0) as u64;
+        let own = self.request.memory();
+        let is_same = own
+            .zip(call.memory.as_ref())
+            .is_none_or(|(own, used)| used.each(moved).any(|range| own.overlap(range)));
+        moved > 0 && (is_same || moved == self.left())
+    }
+
     /// Why the same request, submitted again, may move other data than what is missing.
     pub fn why_another(&self, request: &Request) -> Option<Doubt> {
         // The next record of a log looks the same.

@@ -66,14 +66,22 @@ impl Case<'_> {
                 self.fault.jobs.iter().any(|it| truth.is_synced_in_part(it.0, self.fault.time))
             }
             // Each descriptor has ranges of its own; only a sync is about more.
-            Some(Doubt::OtherDescriptor) => has_doubtful(plan),
+            Some(Doubt::OtherDescriptor) => {
+                let (truth, time) = (self.truth(), self.fault.time);
+                let mut jobs = self.fault.jobs.iter();
+                has_doubtful(plan) || jobs.any(|it| truth.is_synced_elsewhere(it.0, time))
+            }
             // (A lost io_getevents looks the same.)
             Some(Doubt::InRing) => plan.steps.iter().any(is_by_hand) || self.is_lossy(),
             Some(Doubt::Unlooked) => !plan.looks.come,
             Some(Doubt::Mapped | Doubt::Unseen) => has(|it| matches!(it, Deal::Map)),
             Some(Doubt::OtherBuffer) => has(|it| matches!(it, Deal::OtherMemory)),
             Some(Doubt::Exec) => self.verdict.going == Some(Going::Exec),
-            Some(Doubt::Unreaped) => self.fault.jobs.is_empty() && self.player.left,
+            // While the process goes on, it may still reap what is left.
+            Some(Doubt::Unreaped) => {
+                let goes_on = self.verdict.going == Some(Going::Running);
+                self.fault.jobs.is_empty() && (self.player.left || goes_on || self.is_lossy())
+            }
             // The programs use an offset of a file more than once. (A request at a new offset is certainly a retry:
             // see the tests of single programs.)
             Some(Doubt::Used) => true,

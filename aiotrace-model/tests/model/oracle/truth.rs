@@ -248,6 +248,17 @@ impl Truth {
             && (data.any(|it| it.iter().any(|it| it.0 > after)) || self.acts.iter().any(is_act))
     }
 
+    /// Whether a sync was done through another descriptor, which may be of the same file for all that is seen.
+    pub fn is_synced_elsewhere(&self, job: Job, after: u64) -> bool {
+        let is_sync = |it: &Work| [FSYNC, FDSYNC].contains(&it.opcode);
+        let work = &self.works[job];
+        let mut all = self.works.iter().zip(&self.deeds);
+        is_sync(work)
+            && all.any(|(it, deeds)| {
+                is_sync(it) && it.fd != work.fd && deeds.iter().any(|it| it.0 > after)
+            })
+    }
+
     pub fn is_poll(&self, job: Job) -> bool {
         self.works[job].opcode == 5
     }
