@@ -49,7 +49,7 @@ fn flooded(options: &[&str], pairs: u64) -> (Trace, u64) {
 
 fn a_flood_is_counted_as_the_target_counts_it() {
     let ways: [(&[&str], u64); 3] = [
-        (&["-q"], 25_000),
+        (&["-q"], 8_000),
         (&["-c", "--requests"], 100_000),
         (&["--source", "ptrace", "-q"], 2_000),
     ];
