@@ -107,7 +107,7 @@ fn run_with_guests(options: &Options, report: &mut Report) {
         Err(error) => report.fail(format!("other kernels: {error:#}")),
     }
     // Built before the guests build for other architectures: they would keep cargo for minutes.
-    let binaries = report.part("building for them", |report| build(report));
+    let binaries = report.part("building for them", build);
     thread::scope(|scope| {
         let guests = scope.spawn(|| {
             command::give_way();

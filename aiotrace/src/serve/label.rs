@@ -56,7 +56,7 @@ pub enum By {
 
 impl By {
     fn places(self, who: Who) -> Vec<(&'static str, String)> {
-        let container = || Some(who.container.as_ref()?.name.clone()?);
+        let container = || who.container.as_ref()?.name.clone();
         let id = || Some(who.container.as_ref()?.short_id().to_owned());
         let pod = |of: fn(crate::names::Pod) -> Option<String>| who.pod.clone().and_then(of);
         let places = match self {
