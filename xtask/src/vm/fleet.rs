@@ -80,7 +80,6 @@ pub fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<Ended>> 
     };
     std::thread::scope(|scope| {
         scope.spawn(boot);
-        scope.spawn(boot);
         // The guests of other architectures come last: build for them meanwhile. (Who boots one tells an error.)
         for kind in &kinds {
             let _ = kind.initramfs(directory);
