@@ -8,6 +8,7 @@ use super::options::{self, values};
 use crate::{
     failure::{Context as _, Result},
     inventory::{Inventory, capacity},
+    names,
     output::Format,
     source::bpf,
 };
@@ -38,7 +39,7 @@ pub struct Options {
 }
 
 values! {
-    By of capacity::By {
+    By of names::By {
         /// A process; those of one name are instances of one program
         Process,
         /// A systemd unit, with all its processes

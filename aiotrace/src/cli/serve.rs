@@ -10,12 +10,13 @@ use clap::Args;
 
 use super::{
     VERSION,
-    options::{HostRoot, parse_duration},
+    options::{HostRoot, parse_duration, values},
     print,
     target::Target,
 };
 use crate::{
     failure::Result,
+    names,
     serve::{self, Labels, Textfile, Tier, Version},
 };
 
@@ -57,7 +58,7 @@ pub struct Options {
     list_only: bool,
     /// Tell apart where processes run, too: adds the labels `unit`; `container`; or `namespace`, `pod`
     /// and `container`. What is not known of a process, or does not exist, is left out
-    #[arg(long, value_enum, value_name = "PLACE", default_value_t)]
+    #[arg(long, value_enum, value_name = "PLACE", default_value_t = By::Process)]
     by: By,
     /// Series for each process, with its id: only where few processes come and go
     #[arg(long, value_enum, value_name = "LABEL")]
@@ -71,18 +72,17 @@ pub struct Options {
     max_series: u32,
 }
 
-/// What is told of where a process runs, beside its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum By {
-    /// Nothing: the name of the process only.
-    #[default]
-    Process,
-    /// Its systemd unit.
-    Unit,
-    /// Its container.
-    Container,
-    /// Its pod of Kubernetes, and the container in it.
-    Pod,
+values! {
+    By of names::By {
+        /// Nothing: the name of the process only
+        Process,
+        /// Its systemd unit
+        Unit,
+        /// Its container
+        Container,
+        /// Its pod of Kubernetes, and the container in it
+        Pod,
+    }
 }
 
 /// A label that can be added.
@@ -103,6 +103,8 @@ pub fn run(options: Options) -> Result<u8> {
     let (version, rest) = VERSION.split_once(" (").unwrap_or((VERSION, ""));
     let textfile = options.textfile.map(Textfile::new).transpose()?;
     let default = textfile.is_none().then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
+    let mut names = options.host_root.names();
+    let scope = options.target.scope_or_all(&mut names)?;
     let settings = serve::Settings {
         tier: match (options.count, options.list_only) {
             (true, _) => Tier::Count,
@@ -115,18 +117,12 @@ pub fn run(options: Options) -> Result<u8> {
         most_series: options.max_series as usize,
         histograms: options.histograms,
         labels: Labels {
-            by: match options.by {
-                By::Process => serve::By::Process,
-                By::Unit => serve::By::Unit,
-                By::Container => serve::By::Container,
-                By::Pod => serve::By::Pod,
-            },
+            by: options.by.into(),
             with_pid: options.label.contains(&Label::Pid),
-            names: options.host_root.names(),
+            names,
         },
         version: Version { version, revision: rest.trim_end_matches(')') },
     };
-    let scope = options.target.scope_or_all(&mut options.host_root.names())?;
     if options.once {
         let text = serve::once(&settings, &scope)?;
         match &settings.textfile {

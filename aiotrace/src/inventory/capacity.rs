@@ -8,26 +8,13 @@ use std::collections::BTreeMap;
 
 use crate::{
     failure::{Failure, Result},
+    names::By,
     output::json::{
         CapacityLine, CapacityRow, ListedContext, ListedProcess, ListingLine, NeedObject,
         RingsObject, VERSION,
     },
     proc::system::page_size,
 };
-
-/// What an instance of a program is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
-    /// A process; the program is its name.
-    #[default]
-    Process,
-    /// A systemd unit.
-    Unit,
-    /// A container.
-    Container,
-    /// A pod.
-    Pod,
-}
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]

@@ -54,6 +54,20 @@ const MOST_LOOKS: u32 = 16;
 /// Containers that are remembered.
 const MOST: usize = 4096;
 
+/// By what processes are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Each process; by its name only.
+    #[default]
+    Process,
+    /// A systemd unit.
+    Unit,
+    /// A container.
+    Container,
+    /// A pod of Kubernetes.
+    Pod,
+}
+
 /// Knows who processes are.
 #[derive(Clone, Debug)]
 pub struct Names {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    names::{Names, Who},
+    names::{By, Container, Names, Who},
     proc,
     words::escape::escaped,
 };
@@ -16,7 +16,7 @@ pub type Pair = (&'static str, Cow<'static, str>);
 pub struct Label {
     /// The name of the process (comm), escaped.
     pub process: String,
-    /// Where it runs ([`By`]), escaped. What is not known of a process, or does not exist, has no label.
+    /// Where it runs ([`places`]), escaped. What is not known of a process, or does not exist, has no label.
     pub places: Vec<(&'static str, String)>,
     /// Its id, with `--label pid`.
     pub pid: Option<u32>,
@@ -40,38 +40,24 @@ impl Label {
     }
 }
 
-/// What is told of where a process runs, beside its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
-    /// Nothing.
-    #[default]
-    Process,
-    /// `unit`: its systemd unit.
-    Unit,
-    /// `container`: its container, by name; by the beginning of its id if the name is not known.
-    Container,
-    /// `namespace`, `pod` and `container`, of Kubernetes.
-    Pod,
-}
-
-impl By {
-    fn places(self, who: Who) -> Vec<(&'static str, String)> {
-        let container = || who.container.as_ref()?.name.clone();
-        let id = || Some(who.container.as_ref()?.short_id().to_owned());
-        let pod = |of: fn(crate::names::Pod) -> Option<String>| who.pod.clone().and_then(of);
-        let places = match self {
-            Self::Process => Vec::new(),
-            Self::Unit => vec![("unit", who.unit.clone())],
-            Self::Container => vec![("container", container().or_else(id))],
-            Self::Pod => vec![
-                ("namespace", pod(|it| it.namespace)),
-                ("pod", pod(|it| it.name.or(it.uid))),
-                ("container", pod(|it| it.container)),
-            ],
-        };
-        let known = places.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        known.map(|(name, value)| (name, escaped(value.as_bytes()))).collect()
-    }
+/// Where a process runs: `unit`; `container`, by name, or by the beginning of its id if the name is not known; or
+/// `namespace`, `pod` and `container`.
+fn places(by: By, who: Who) -> Vec<(&'static str, String)> {
+    let container = |it: Container| it.name.clone().unwrap_or_else(|| it.short_id().to_owned());
+    let places = match by {
+        By::Process => Vec::new(),
+        By::Unit => vec![("unit", who.unit)],
+        By::Container => vec![("container", who.container.map(container))],
+        By::Pod => who.pod.map_or_else(Vec::new, |it| {
+            vec![
+                ("namespace", it.namespace),
+                ("pod", it.name.or(it.uid)),
+                ("container", it.container),
+            ]
+        }),
+    };
+    let known = places.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    known.map(|(name, value)| (name, escaped(value.as_bytes()))).collect()
 }
 
 /// How processes are labelled.
@@ -96,7 +82,7 @@ impl Labels {
         let Some(process) = process else { return Label::other() };
         let places = match self.by {
             By::Process => Vec::new(),
-            by => by.places(self.names.who(pid)),
+            by => places(by, self.names.who(pid)),
         };
         Label { process, places, pid: self.with_pid.then_some(pid) }
     }
@@ -105,7 +91,7 @@ impl Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::{Container, Pod};
+    use crate::names::Pod;
 
     #[test]
     fn a_label_is_the_name_and_with_it_where_the_process_runs() {
@@ -141,15 +127,15 @@ mod tests {
                 container: text("db"),
             }),
         };
-        assert_eq!(By::Process.places(db()), []);
-        assert_eq!(By::Unit.places(db()), [("unit", "db.service".to_owned())]);
-        assert_eq!(By::Container.places(db()), [("container", "db\\x0a1".to_owned())]);
+        assert_eq!(places(By::Process, db()), []);
+        assert_eq!(places(By::Unit, db()), [("unit", "db.service".to_owned())]);
+        assert_eq!(places(By::Container, db()), [("container", "db\\x0a1".to_owned())]);
         let in_pod = [("namespace", "shop"), ("pod", "u"), ("container", "db")];
-        assert_eq!(By::Pod.places(db()), in_pod.map(|(name, value)| (name, value.to_owned())));
+        assert_eq!(places(By::Pod, db()), in_pod.map(|(name, value)| (name, value.to_owned())));
         let unnamed = Who { container: Some(container(None)), ..Who::default() };
-        assert_eq!(By::Container.places(unnamed), [("container", "abababababab".to_owned())]);
+        assert_eq!(places(By::Container, unnamed), [("container", "abababababab".to_owned())]);
         for by in [By::Unit, By::Container, By::Pod] {
-            assert_eq!(by.places(Who::default()), []);
+            assert_eq!(places(by, Who::default()), []);
         }
     }
 }

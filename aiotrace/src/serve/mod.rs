@@ -21,7 +21,7 @@ mod state;
 mod textfile;
 
 pub use self::{
-    label::{By, Labels},
+    label::Labels,
     look::Version,
     run::{Settings, Tier, once, serve},
     textfile::Textfile,
