@@ -294,9 +294,8 @@ async fn tell(shared: Arc<Shared>, patience: Duration) {
     let mut ticks = time::interval(patience / 3);
     loop {
         ticks.tick().await;
-        // Before the attach, the service manager waits for READY.
-        let is_begun = shared.is_ready.load(Ordering::Acquire);
-        if !is_begun || shared.is_unready().is_none() {
+        // Before READY, the service manager does not wait for it (and may not read what it is told).
+        if shared.is_unready().is_none() {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
     }

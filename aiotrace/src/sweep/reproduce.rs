@@ -21,7 +21,8 @@ pub fn command(
     let needs_directory =
         uses_directory || words.iter().any(|it| names(it)) || scripts().any(|it| names(it));
     let timeout = match outcome {
-        Outcome::Hung => format!(" --timeout {}ms", timeout.as_millis()),
+        // A flaky one may have hung the other time.
+        Outcome::Hung | Outcome::Flaky => format!(" --timeout {}ms", timeout.as_millis()),
         _ => String::new(),
     };
     let run = format!(
@@ -74,7 +75,9 @@ mod tests {
             )
         };
         assert_eq!(of(&plain, false, Outcome::Lost), run(""));
-        assert_eq!(of(&plain, false, Outcome::Hung), run(" --timeout 5000ms"));
+        for outcome in [Outcome::Hung, Outcome::Flaky] {
+            assert_eq!(of(&plain, false, outcome), run(" --timeout 5000ms"));
+        }
         assert_eq!(
             of(&plain, true, Outcome::Lost),
             format!("AIOTRACE_SWEEP_DIR=$(mktemp -d) {}", run(""))

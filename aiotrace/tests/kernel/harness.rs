@@ -34,6 +34,8 @@ pub enum Need {
     /// In only one of the guests ([`Kernel::share`](super::kernels::Kernel::share)), unless `cargo xtask vm` is told
     /// otherwise: the test would prove little more in the others.
     OneGuest(&'static str),
+    /// Not in guests, unless `cargo xtask vm` is told otherwise: the test proves as much on this machine.
+    Here(&'static str),
     /// In guests, and with the sources that are not the first choice, only where all is asked for: it takes long, and
     /// would prove little more there.
     NotInHaste(&'static str),
@@ -42,8 +44,8 @@ pub enum Need {
 }
 
 impl Need {
-    /// The reason why one guest is enough for most tests.
-    pub const SAME: Self = Self::OneGuest("the kernel makes no difference");
+    /// The reason why most tests need no guest.
+    pub const SAME: Self = Self::Here("the kernel makes no difference");
     /// For a test that is worth running on every kernel, but is too slow where a processor is emulated.
     pub const SLOW: Self = Self::OneGuest("it is slow where a processor is emulated");
     /// Of those that take longest.
@@ -57,6 +59,9 @@ impl Need {
             Self::OneGuest(why) if !machine::runs_everything() => {
                 let is_another = guest.is_some_and(|it| it.share != Some(share(name)));
                 is_another.then(|| format!("in one guest: {why}"))
+            }
+            Self::Here(why) if !machine::runs_everything() => {
+                guest.is_some().then(|| format!("with --everywhere: {why}"))
             }
             Self::NotInHaste(why) if !machine::runs_everything() => {
                 let is_another = guest.is_some() || machine::set() != "auto";
@@ -185,11 +190,23 @@ fn share(name: &str) -> usize {
     name.bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % SHARES
 }
 
+/// Why the test with this name does not run here.
+fn why_not_here(test: Test, name: &str) -> Option<String> {
+    let is_about_faults = name.starts_with("received::");
+    let is_again = machine::guest().is_some_and(|it| it.is_again) && !machine::runs_everything();
+    match test.needs {
+        None if is_again && !is_about_faults => {
+            Some("with --everywhere: another guest has the same kernel".to_owned())
+        }
+        needs => needs?.why_not_here(name),
+    }
+}
+
 fn trial(test: Test) -> Trial {
     let module = test.module.split_once("::").map_or(test.module, |it| it.1);
     let name = format!("{module}::{}", test.name);
     let its_name = name.clone();
-    let run = move || match test.needs.and_then(|it| it.why_not_here(&its_name)) {
+    let run = move || match why_not_here(test, &its_name) {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         // A test that compares with a table has measured three times already.
         None if matches!(test.needs, Some(Need::CountedInstructions)) => {

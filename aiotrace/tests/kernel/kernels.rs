@@ -23,8 +23,9 @@ pub struct Kernel {
     /// Probe sets that miss events when runs are skipped. (With kprobes only a second look at each return is
     /// skipped, so nothing is missed.)
     pub skipped: &'static [&'static str],
-    /// The other probe sets are tried, too. (With the same kernel as in another row, that would prove nothing more.)
-    pub has_other_sets: bool,
+    /// The same kernel is in another row: tests of what faults do run, and the share of this guest. (What else the
+    /// other guest runs, with each probe set, would prove nothing more.)
+    pub is_again: bool,
     /// Which of the [`SHARES`] this guest runs, of the tests that one guest is enough for.
     pub share: Option<usize>,
     /// A 32-bit program may give 32-bit times (CONFIG_COMPAT_32BIT_TIME).
@@ -57,7 +58,7 @@ pub const KERNELS: [Kernel; 11] = [
         name: "6.12-debian,lockdown",
         release: "6.12.",
         mechanisms: &[("file_permission", Never)],
-        has_other_sets: false,
+        is_again: true,
         share: Some(1),
         parameters: "lockdown=integrity",
         ..DEBIAN
@@ -72,7 +73,7 @@ pub const KERNELS: [Kernel; 11] = [
             ("file_permission", Never),
             ("write_user", Never),
         ],
-        has_other_sets: false,
+        is_again: true,
         share: Some(2),
         has_32_bit_times: false,
         ..DEBIAN
@@ -128,8 +129,7 @@ pub const KERNELS: [Kernel; 11] = [
 /// The guest whose processor signs return addresses.
 pub const SIGNS: &str = "6.12-debian-arm64,signs";
 
-const ARM: Kernel =
-    Kernel { arch: "aarch64", has_other_sets: false, processor: "cortex-a72", ..DEBIAN };
+const ARM: Kernel = Kernel { arch: "aarch64", processor: "cortex-a72", ..DEBIAN };
 
 const DEBIAN: Kernel = Kernel {
     name: "",
@@ -140,7 +140,7 @@ const DEBIAN: Kernel = Kernel {
     counts: true,
     skips_runs: false,
     skipped: &[],
-    has_other_sets: true,
+    is_again: false,
     share: None,
     has_32_bit_times: true,
     parameters: "",

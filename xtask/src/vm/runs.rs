@@ -63,7 +63,7 @@ pub fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
         let about_all = options.everywhere && !kernel.skipped.contains(&set.name());
         if about_all { ABOUT_CONCLUSIONS } else { EVENTS }
     };
-    let has_others = kernel.has_other_sets || options.everywhere;
+    let has_others = !kernel.is_again || options.everywhere;
     let others = others.filter(|_| has_others).map(|it| (it, filter(it).to_owned()));
     [(Set::Auto, String::new())].into_iter().chain(others).collect()
 }

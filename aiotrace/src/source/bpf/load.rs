@@ -266,6 +266,10 @@ impl Probes {
             _ => return Err(Error::Object(name)),
         };
         result.map_err(|source| Error::Program { name, source: Box::new(source) })?;
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let verified = loaded.info().ok().and_then(|it| it.verified_instruction_count());
+            tracing::debug!(program = name, ?verified, "loaded");
+        }
         self.set.programs.push(program);
         Ok(())
     }

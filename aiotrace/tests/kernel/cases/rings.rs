@@ -5,6 +5,7 @@ use aiotrace::output::json::{FindingLine, Line};
 use super::{Case, found, ready, requests};
 use crate::{
     harness::Need,
+    machine,
     support::{
         Attached, Program, Trace, aiotrace, await_that, parse, programs, set_options, traced,
     },
@@ -20,6 +21,11 @@ fn a_ring_of_any_size_is_read_to_its_end() {
         }
         for how in ["call", "ring"] {
             for source in [&[][..], &["--source", "ptrace"]] {
+                // A ring of several pages, and a small one, stand for all.
+                let is_in_short = !machine::runs_everything() && !["128", "8000"].contains(&asked);
+                if is_in_short && !source.is_empty() {
+                    continue;
+                }
                 let count = if source.is_empty() { "6000" } else { "3000" };
                 let arguments = ["big-ring", asked, count, how];
                 let options = [&["-q"], source].concat();
