@@ -6,6 +6,8 @@
 //!  aiotrace          BPF, PERFMON, SYS_PTRACE  none (before Linux 5.19: BPF)
 //!  its helpers       SYS_PTRACE                SYS_PTRACE: they read the rings
 //! ```
+//! Nobody has SYS_PTRACE if no ring is read (`--no-unreaped`).
+//!
 //! Capabilities belong to threads, and a new thread has those of the one that made it: so each thread gives up its own.
 
 use std::{
@@ -21,9 +23,11 @@ use crate::proc::system::{kernel_version, release};
 /// Whether [`limit`] was called: all other commands keep what they have.
 static IS_LIMITED: AtomicBool = AtomicBool::new(false);
 
-/// What is needed at most: to load and attach probes, and to read the rings of other users' processes.
-const MOST: [Capability; 3] =
-    [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_PTRACE];
+/// What is needed to load and attach probes.
+const TO_ATTACH: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+
+/// What is needed at most: also to read the rings of other users' processes.
+const MOST: [Capability; 3] = [TO_ATTACH[0], TO_ATTACH[1], Capability::CAP_SYS_PTRACE];
 
 /// From this version on, what was loaded may be used without CAP_BPF, whatever
 /// kernel.unprivileged_bpf_disabled is: only BPF_MAP_CREATE and BPF_PROG_LOAD ask for it, in `__sys_bpf`:
@@ -31,21 +35,23 @@ const MOST: [Capability; 3] =
 const USED_WITHOUT_BPF: (u32, u32) = (5, 19);
 
 /// Gives up all that is not needed at all, for good: no program that this process starts gets it back. Call it while
-/// there is one thread.
+/// there is one thread. `reads_rings`: whether the rings of other users' processes are to be read.
 ///
 /// # Errors
 /// If the kernel refuses it.
-pub fn limit() -> io::Result<()> {
+pub fn limit(reads_rings: bool) -> io::Result<()> {
+    let most = if reads_rings { &MOST[..] } else { &TO_ATTACH };
+
     // SAFETY: no memory is involved.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     let have = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     if have.contains(&Capability::CAP_SETPCAP) {
         let bounding = caps::read(None, CapSet::Bounding).map_err(io::Error::other)?;
-        for it in bounding.into_iter().filter(|it| !MOST.contains(it)) {
+        for it in bounding.into_iter().filter(|it| !most.contains(it)) {
             caps::drop(None, CapSet::Bounding, it).map_err(io::Error::other)?;
         }
     }
-    keep(&MOST)?;
+    keep(most)?;
     IS_LIMITED.store(true, Ordering::Release);
     Ok(())
 }

@@ -138,8 +138,8 @@ pub fn main() -> ExitCode {
         return ExitCode::from(FAILED);
     };
     let mut helpers_begin: fn() -> io::Result<()> = || Ok(());
-    if let Command::Serve(_) = command {
-        if let Err(error) = privileges::limit() {
+    if let Command::Serve(options) = &command {
+        if let Err(error) = privileges::limit(options.reads_rings()) {
             eprintln!("aiotrace: cannot give up capabilities: {error}");
             return ExitCode::from(FAILED);
         }

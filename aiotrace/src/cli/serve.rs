@@ -56,6 +56,10 @@ pub struct Options {
     /// Count nothing: attach no probe
     #[arg(long)]
     list_only: bool,
+    /// Read no ring of a process: aiotrace_unreaped_completions is left out, and CAP_SYS_PTRACE is not
+    /// needed
+    #[arg(long)]
+    no_unreaped: bool,
     /// Tell apart where processes run, too: adds the labels `unit`; `container`; or `namespace`, `pod`
     /// and `container`. What is not known of a process, or does not exist, is left out
     #[arg(long, value_enum, value_name = "PLACE", default_value_t = By::Process)]
@@ -98,8 +102,16 @@ fn interval(text: &str) -> Result<Duration, String> {
     if bounds.contains(&interval) { Ok(interval) } else { Err("it is from 100ms to 1h".to_owned()) }
 }
 
+impl Options {
+    /// Whether the rings of processes are to be read.
+    pub fn reads_rings(&self) -> bool {
+        !self.no_unreaped
+    }
+}
+
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
+    let reads_rings = options.reads_rings();
     let (version, rest) = VERSION.split_once(" (").unwrap_or((VERSION, ""));
     let textfile = options.textfile.map(Textfile::new).transpose()?;
     let default = textfile.is_none().then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
@@ -114,6 +126,7 @@ pub fn run(options: Options) -> Result<u8> {
         listen: options.listen.or(default),
         textfile,
         interval: options.interval,
+        reads_rings,
         most_series: options.max_series as usize,
         histograms: options.histograms,
         labels: Labels {

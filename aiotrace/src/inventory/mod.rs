@@ -47,6 +47,8 @@ fn listed(found: &Found, ring: Option<Ring>) -> ListedContext {
 /// Looks at the machine: with BPF if it has a lister, or in /proc.
 pub struct Inventory {
     lister: Option<Lister>,
+    /// Whether the rings are read, which the kernel allows only to who may trace the process.
+    reads_rings: bool,
     names: Names,
 }
 
@@ -57,18 +59,28 @@ impl Inventory {
     /// If BPF cannot be used.
     pub fn by_bpf() -> Result<Self, bpf::Error> {
         let settings = bpf::machine::with_processors(bpf::machine::settings(target::ALL)?);
-        Ok(Self { lister: Some(Lister::load(&settings)?), names: Names::default() })
+        Ok(Self {
+            lister: Some(Lister::load(&settings)?),
+            reads_rings: true,
+            names: Names::default(),
+        })
     }
 
     /// Looks in /proc, where not everything is known.
     pub fn by_proc() -> Self {
-        Self { lister: None, names: Names::default() }
+        Self { lister: None, reads_rings: true, names: Names::default() }
     }
 
     /// Takes the names of containers and pods from `names`.
     #[must_use]
     pub fn with_names(self, names: Names) -> Self {
         Self { names, ..self }
+    }
+
+    /// Reads no ring: what is unreaped is not known then.
+    #[must_use]
+    pub fn without_rings(self) -> Self {
+        Self { reads_rings: false, ..self }
     }
 
     /// Looks at the machine, several times if contexts come and go meanwhile.
@@ -87,6 +99,11 @@ impl Inventory {
     /// As [`Self::look`].
     pub fn glance(&mut self) -> Result<ListingLine> {
         self.look_often(1)
+    }
+
+    /// Whether it reads the rings.
+    pub fn reads_rings(&self) -> bool {
+        self.reads_rings
     }
 
     /// Whether it looks with BPF.
@@ -120,7 +137,7 @@ impl Inventory {
             let source = if self.lister.is_some() { "bpf" } else { "proc" };
             let limits = (before, limit("aio-max-nr")?);
             let rest = (changing, lost, unknown);
-            let found = made(source, limits, rest, &contexts, &mut self.names);
+            let found = self.made(source, limits, rest, &contexts);
             // The end of one context does not change what was read of another: only the sum may be
             // wrong.
             let is_done = !changing && found.accounted.is_none_or(|sum| sum == before);
@@ -130,6 +147,68 @@ impl Inventory {
             }
         }
         listing.context("nothing was looked at")
+    }
+
+    /// What is told of the contexts that were found.
+    fn made(
+        &mut self,
+        source: &'static str,
+        (aio_nr, aio_max_nr): (u64, u64),
+        (changing, lost, unknown): (bool, u32, u32),
+        contexts: &[Found],
+    ) -> ListingLine {
+        let mut by_process: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
+        for found in contexts {
+            by_process.entry(found.pid).or_default().push(found);
+        }
+        let whose = self.names.whose(&by_process.keys().copied().collect::<Vec<u32>>());
+        let mut processes: Vec<ListedProcess> = by_process
+            .into_iter()
+            .zip(whose)
+            .map(|((pid, found), who)| {
+                let text = |it: &Option<String>| it.as_ref().map(|it| escaped(it.as_bytes()));
+                let handles = found.iter().map(|it| it.handle).collect();
+                let headers = Headers { pid, handles, all_pages: false };
+                let rings = if self.reads_rings { headers.ask() } else { None };
+                let mut rings = rings.into_iter().flatten();
+                let line = |it| listed(it, rings.next().flatten().map(Ring::from));
+                let mut contexts: Vec<ListedContext> = found.into_iter().map(line).collect();
+                contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle.0));
+                ListedProcess {
+                    pid,
+                    name: escaped(&proc::name(pid).unwrap_or_default()),
+                    unit: text(&who.unit),
+                    container: text(&who.container.as_ref().map(Container::short)),
+                    container_name: text(&who.container.as_ref().and_then(|it| it.name.clone())),
+                    pod: who.pod.as_ref().map(PodObject::of),
+                    who: text(&who.text()),
+                    cgroup: proc::cgroup(pid).map(|it| escaped(&it)),
+                    charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
+                    unreaped: contexts.iter().map(|it| it.unreaped.map(u64::from)).sum(),
+                    in_flight: contexts.iter().map(|it| it.in_flight.map(u64::from)).sum(),
+                    in_flight_at_most: contexts
+                        .iter()
+                        .map(|it| it.in_flight_at_most.map(u64::from))
+                        .sum(),
+                    contexts,
+                }
+            })
+            .collect();
+        processes.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.pid));
+        let accounted = processes.iter().map(|it| it.charge).sum::<Option<u64>>();
+        ListingLine {
+            v: VERSION,
+            event: "ls".into(),
+            source: source.into(),
+            aio_nr,
+            aio_max_nr,
+            accounted: accounted.filter(|_| source == "bpf"),
+            changing,
+            lost,
+            unknown,
+            processes,
+            exiting: Vec::new(),
+        }
     }
 }
 
@@ -155,66 +234,6 @@ fn from_proc() -> (Vec<Found>, u32) {
         }
     }
     (contexts, unknown)
-}
-
-fn made(
-    source: &'static str,
-    (aio_nr, aio_max_nr): (u64, u64),
-    (changing, lost, unknown): (bool, u32, u32),
-    contexts: &[Found],
-    names: &mut Names,
-) -> ListingLine {
-    let mut by_process: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
-    for found in contexts {
-        by_process.entry(found.pid).or_default().push(found);
-    }
-    let whose = names.whose(&by_process.keys().copied().collect::<Vec<u32>>());
-    let mut processes: Vec<ListedProcess> = by_process
-        .into_iter()
-        .zip(whose)
-        .map(|((pid, found), who)| {
-            let text = |it: &Option<String>| it.as_ref().map(|it| escaped(it.as_bytes()));
-            let handles = found.iter().map(|it| it.handle).collect();
-            let rings = Headers { pid, handles, all_pages: false }.ask();
-            let mut rings = rings.into_iter().flatten();
-            let line = |it| listed(it, rings.next().flatten().map(Ring::from));
-            let mut contexts: Vec<ListedContext> = found.into_iter().map(line).collect();
-            contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle.0));
-            ListedProcess {
-                pid,
-                name: escaped(&proc::name(pid).unwrap_or_default()),
-                unit: text(&who.unit),
-                container: text(&who.container.as_ref().map(Container::short)),
-                container_name: text(&who.container.as_ref().and_then(|it| it.name.clone())),
-                pod: who.pod.as_ref().map(PodObject::of),
-                who: text(&who.text()),
-                cgroup: proc::cgroup(pid).map(|it| escaped(&it)),
-                charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
-                unreaped: contexts.iter().map(|it| it.unreaped.map(u64::from)).sum(),
-                in_flight: contexts.iter().map(|it| it.in_flight.map(u64::from)).sum(),
-                in_flight_at_most: contexts
-                    .iter()
-                    .map(|it| it.in_flight_at_most.map(u64::from))
-                    .sum(),
-                contexts,
-            }
-        })
-        .collect();
-    processes.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.pid));
-    let accounted = processes.iter().map(|it| it.charge).sum::<Option<u64>>();
-    ListingLine {
-        v: VERSION,
-        event: "ls".into(),
-        source: source.into(),
-        aio_nr,
-        aio_max_nr,
-        accounted: accounted.filter(|_| source == "bpf"),
-        changing,
-        lost,
-        unknown,
-        processes,
-        exiting: Vec::new(),
-    }
 }
 
 fn exiting() -> Vec<ExitingProcess> {

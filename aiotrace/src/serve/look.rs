@@ -82,7 +82,7 @@ impl Machine {
         }
         let Some(look) = &lister.last else { return Ok(String::new()) };
         let mut samples = Samples::default();
-        self.add_listing(&mut samples, look, lister.inventory.is_by_bpf());
+        self.add_listing(&mut samples, look, &lister.inventory);
         self.add_counts(&mut samples);
         if let Some(refused) = own {
             self.add_own(&mut samples, refused);
@@ -96,8 +96,9 @@ impl Machine {
         Some(Duration::from_nanos(clock::monotonic().saturating_sub(counted)))
     }
 
-    fn add_listing(&self, samples: &mut Samples, look: &Look, by_bpf: bool) {
+    fn add_listing(&self, samples: &mut Samples, look: &Look, inventory: &Inventory) {
         let Look { listing, at } = look;
+        let (by_bpf, reads_rings) = (inventory.is_by_bpf(), inventory.reads_rings());
         samples.number(metrics::AIO_NR, listing.aio_nr as f64);
         samples.number(metrics::AIO_MAX_NR, listing.aio_max_nr as f64);
         if let Some(sum) = listing.accounted {
@@ -117,8 +118,8 @@ impl Machine {
             };
             add(metrics::CHARGE, it.charge.map(|it| it as f64));
             add(metrics::CONTEXTS, Some(it.contexts as f64));
-            add(metrics::UNREAPED, Some(it.unreaped as f64));
-            add(metrics::UNREAD_RINGS, Some(it.unread as f64));
+            add(metrics::UNREAPED, reads_rings.then_some(it.unreaped as f64));
+            add(metrics::UNREAD_RINGS, reads_rings.then_some(it.unread as f64));
             add(metrics::IN_FLIGHT, it.in_flight.map(|it| it as f64));
             add(metrics::OLDEST_IDLE, it.idle.map(|it| it as f64 / 1e9));
         }

@@ -47,6 +47,8 @@ pub struct Settings {
     pub textfile: Option<Textfile>,
     /// How often the counters are read, and the file is written.
     pub interval: Duration,
+    /// Whether rings are read, to tell what is unreaped.
+    pub reads_rings: bool,
     /// How many label sets of processes have series.
     pub most_series: usize,
     /// Whether each of these has histograms.
@@ -60,7 +62,7 @@ pub struct Settings {
 impl Settings {
     fn machine(&self, scope: &Scope) -> Machine {
         let mut state = State::new(self.labels.clone(), self.most_series, self.histograms);
-        let inventory = match Inventory::by_bpf() {
+        let mut inventory = match Inventory::by_bpf() {
             Ok(it) => it,
             Err(error) => {
                 eprintln!("aiotrace: without BPF, from /proc: {}", bpf::reason(&error));
@@ -70,6 +72,10 @@ impl Settings {
                 Inventory::by_proc()
             }
         };
+        if !self.reads_rings {
+            inventory = inventory.without_rings();
+            state.source.lacks.push("unreaped completions: --no-unreaped".into());
+        }
         Machine::new(inventory, wanted(scope), state, self.version)
     }
 }

@@ -259,10 +259,11 @@ fn a_request_that_passes_by_the_mechanism_leaves_nothing_behind() {
 
 /// With this many calls, the 5th, the 15th and so on fail, whichever thread makes them.
 fn of_sixteen_threads_every_tenth_call() {
-    for mechanism in available(REQUEST).filter(|it| machine::is_exact(it)) {
-        if mechanism != "ptrace" && !machine::can_count() {
-            continue;
-        }
+    // It takes minutes where a processor is emulated, and how each makes its faults is another test.
+    let is_in_haste = machine::guest().is_some() && !machine::runs_everything();
+    let counts = |it: &&str| machine::is_exact(it) && (*it == "ptrace" || machine::can_count());
+    let most = if is_in_haste { 1 } else { usize::MAX };
+    for mechanism in available(REQUEST).filter(counts).take(most) {
         let rule = "io_submit:error=EAGAIN:when=5+10";
         let says = receive(None, mechanism, &[rule], &["receive-threads"]);
         let calls: u64 = says.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or(0);
@@ -450,7 +451,7 @@ fn a_running_program_gets_faults_by_the_best_mechanism() {
         .spawn()
         .unwrap();
     let output = aiotrace()
-        .args(["attach", "-q", "--format", "json", "--inject", "io_submit:error=EAGAIN:for=1s"])
+        .args(["attach", "-q", "--format", "json", "--inject", "io_submit:error=EAGAIN:for=200ms"])
         .args(["-p", &program.id().to_string()])
         .stdin(Stdio::null())
         .output()

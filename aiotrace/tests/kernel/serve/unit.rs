@@ -101,6 +101,26 @@ fn the_service_manager_is_told() {
     assert!(server.child.wait().unwrap().success());
 }
 
+/// Without a look at the rings, nobody keeps CAP_SYS_PTRACE.
+fn no_ring_is_read_without_unreaped() {
+    let named = Named::new("notread");
+    let _held = named.ready_as_nobody(&["hold-unreaped"]);
+    let server = Server::start(&["--list-only", "--no-unreaped"]);
+    let text = server.scrape();
+    assert_eq!(value(&text, "aiotrace_contexts{process=\"notread\"}"), Some(1.0), "{text}");
+    assert!(!text.contains("aiotrace_unreaped_completions{"), "{text}");
+    assert!(!text.contains("aiotrace_unread_rings{"), "{text}");
+    assert!(text.contains("unreaped completions: --no-unreaped"), "{text}");
+    let helpers = below(server.pid());
+    assert!(!helpers.is_empty());
+    for pid in helpers.into_iter().chain([server.pid()]) {
+        let path = format!("/proc/{pid}/status");
+        let status = Path::new(&path);
+        let kept = set(status, "CapPrm") | set(status, "CapEff") | set(status, "CapBnd");
+        assert_eq!(kept & CAP_SYS_PTRACE, 0, "{pid}: {kept:x}");
+    }
+}
+
 /// The unit of the package: what systemd thinks of it.
 fn the_unit_is_hardened() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/systemd/aiotrace.service");
@@ -115,6 +135,7 @@ fn the_unit_is_hardened() {
 
 tests![
     no_capability_is_kept_that_is_not_needed if Need::SLOW,
+    no_ring_is_read_without_unreaped if Need::SAME,
     the_service_manager_is_told if Need::SAME,
     the_unit_is_hardened if Need::Native("it needs systemd-analyze"),
 ];
