@@ -36,7 +36,18 @@ use crate::config;
 /// Number of busy plays.
 const CASES: u64 = crate::CASES as u64 * 25;
 /// Seeds of plays that found something.
-const KEPT: [u64; 5] = [1_051_461, 1_052_294, 16_778_035, 19_923_145, 242_221_668];
+const KEPT: [u64; 10] = [
+    1_051_461,
+    1_052_294,
+    16_778_035,
+    19_923_145,
+    242_221_668,
+    214_958_196,
+    217_056_122,
+    229_639_791,
+    248_513_725,
+    251_659_303,
+];
 
 /// Runs a plan, judges the verdicts, and returns the last verdict on each fault.
 fn play(plan: &Plan) -> Vec<Verdict> {

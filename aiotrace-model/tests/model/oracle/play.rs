@@ -12,6 +12,7 @@ use aiotrace_model::{
 };
 
 use super::{
+    fate::Does,
     looks::Ears,
     plan::{End, Iocbs, Made, Plan, Step},
     truth::{Deed, Fault, Job, Short, Truth, Work},
@@ -301,6 +302,7 @@ impl<'a> Player<'a> {
         // The program submits these again because of what it knew when it made the call.
         for job in &jobs[..accepted] {
             self.truth.happens(entered, *job, Deed::Accepted);
+            self.reads(self.truth.works[*job]);
         }
         if inline {
             (first..first + accepted).for_each(|it| self.complete(it));
@@ -345,6 +347,13 @@ impl<'a> Player<'a> {
         if !rest.is_empty() {
             let rest = rest.into_iter().map(|(job, iocb)| (self.truth.works[job], iocb)).collect();
             self.deal(rest);
+        }
+    }
+
+    /// A work is done: if it reads, its memory has other data.
+    pub fn reads(&mut self, work: Work) {
+        if work.does() == Does::Read {
+            self.world.refill(work.offset);
         }
     }
 }

@@ -98,6 +98,7 @@ impl Player<'_> {
         let (fd, offset, count, ret) = (work.fd, None, length as u64, length);
         let now = Work { file: self.world.file(fd), ..work };
         self.truth.acts.push(Act { data: None, ..Act::by_call(self.now, now) });
+        self.reads(now);
         self.tell_synchronous(Synchronous { call, entered, fd, offset, memory, count, ret });
     }
 
@@ -172,6 +173,7 @@ impl Player<'_> {
         let now = Work { file, ..work };
         let now = Work { append, data, ..now };
         self.truth.acts.push(Act { began: entered, range, ..Act::by_call(self.now, now) });
+        self.reads(now);
         let (offset, entered) = ((!is_sync).then_some(offset), Some(entered));
         Synchronous { call, entered, fd, offset, memory, count, ret: moved }
     }
