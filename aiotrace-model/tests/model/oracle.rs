@@ -36,7 +36,7 @@ use crate::config;
 /// Number of busy plays.
 const CASES: u64 = crate::CASES as u64 * 25;
 /// Seeds of plays that found something.
-const KEPT: [u64; 10] = [
+const KEPT: [u64; 16] = [
     1_051_461,
     1_052_294,
     16_778_035,
@@ -47,6 +47,12 @@ const KEPT: [u64; 10] = [
     229_639_791,
     248_513_725,
     251_659_303,
+    24_118_846,
+    26_216_281,
+    51_381_872,
+    52_430_939,
+    216_007_016,
+    229_638_582,
 ];
 
 /// Runs a plan, judges the verdicts, and returns the last verdict on each fault.
