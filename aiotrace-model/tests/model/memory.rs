@@ -251,6 +251,24 @@ fn o_append_that_was_set_before_a_fault_counts_until_a_look_shows_that_it_is_not
     assert_eq!(by(PWRITE, &set_append, &looks), SURE, "it was set on another one");
 }
 
+/// What comes again may be the next write at the end of the file, and so something else than a retry, for other faults, too.
+#[test]
+fn what_may_be_no_retry_of_one_fault_is_none_for_another() {
+    for (appends, expected) in [(false, SURE), (true, (Half::Unsure, Some(Doubt::Submitted)))] {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 512), at(2, PREAD, 1024)]));
+        if appends {
+            set_append(&mut trace);
+        }
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(2, PREAD, 1024)]));
+        trace.call(None, 1, submit(vec![at(1, PWRITE, 512)]));
+        trace.call(None, 1, submit(vec![at(2, PREAD, 1024)]));
+        trace.exit(ExitStatus::Code(0));
+        let verdicts = trace.verdicts();
+        assert_eq!(is(&verdicts[1]), expected, "{verdicts:?}");
+    }
+}
+
 #[test]
 fn an_fsync_does_what_an_fdsync_does_and_not_the_other_way_round() {
     let sync = |first, then| again(vec![at(1, first, 0)], vec![vec![at(2, then, 0)]]);

@@ -36,7 +36,7 @@ use crate::config;
 /// Number of busy plays.
 const CASES: u64 = crate::CASES as u64 * 25;
 /// Seeds of plays that found something.
-const KEPT: [u64; 16] = [
+const KEPT: [u64; 19] = [
     1_051_461,
     1_052_294,
     16_778_035,
@@ -53,6 +53,9 @@ const KEPT: [u64; 16] = [
     52_430_939,
     216_007_016,
     229_638_582,
+    6_293_645,
+    33_554_591,
+    40_895_107,
 ];
 
 /// Runs a plan, judges the verdicts, and returns the last verdict on each fault.

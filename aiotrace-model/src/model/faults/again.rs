@@ -238,7 +238,8 @@ impl Faults {
     ) -> Option<u64> {
         let watched = self.watched.get_mut(&number)?;
         let others = self.given.others(attempt.space, ctx, &watched.since);
-        match watched.since.why_not(attempt, others).or(doubt) {
+        // What may be its next one is no retry for the other faults either.
+        match watched.since.why_not(attempt, others).or(doubt).or(watched.again) {
             None => {
                 watched.since.came_then(attempt.entered, attempt.time);
                 Some(watched.since.fault)
