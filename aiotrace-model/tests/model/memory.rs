@@ -269,6 +269,26 @@ fn what_may_be_no_retry_of_one_fault_is_none_for_another() {
     }
 }
 
+/// The next fault is the last word on what went before it, so nobody waits for a close that was made before the look.
+#[test]
+fn a_look_that_sees_more_than_was_heard_says_nothing_where_nobody_waits() {
+    for is_early in [true, false] {
+        let mut trace = Trace::new();
+        let both = vec![at(1, PWRITE, 512), at(2, PWRITE, 1024)];
+        trace.call(Some(ERROR), EAGAIN, submit(both));
+        trace.tell(pwrite(4, 512, 512));
+        let mut steps: [&dyn Fn(&mut Trace); 2] = [&|it| looks(it, 5, 5, false), &|it| {
+            it.call(Some(ERROR), EAGAIN, submit(vec![at(2, PWRITE, 1024)]))
+        }];
+        if !is_early {
+            steps.reverse();
+        }
+        steps.iter().for_each(|it| it(&mut trace));
+        let expected = if is_early { SURE } else { (Half::Unsure, Some(Doubt::OtherDescriptor)) };
+        assert_eq!(is(&trace.verdict()), expected);
+    }
+}
+
 #[test]
 fn an_fsync_does_what_an_fdsync_does_and_not_the_other_way_round() {
     let sync = |first, then| again(vec![at(1, first, 0)], vec![vec![at(2, then, 0)]]);

@@ -109,6 +109,8 @@ pub struct Faults {
     watches: bool,
     /// The time of the last event.
     pub now: u64,
+    /// The time of the last event that tells what a program did.
+    pub heard: u64,
     /// Requests of contexts that met faults.
     given: again::Given,
     /// What the last io_submit was refused are all retries for sure, after a fault at this time or before.
