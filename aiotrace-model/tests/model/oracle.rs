@@ -36,7 +36,7 @@ use crate::config;
 /// Number of busy plays.
 const CASES: u64 = crate::CASES as u64 * 25;
 /// Seeds of plays that found something.
-const KEPT: [u64; 20] = [
+const KEPT: [u64; 31] = [
     1_051_461,
     1_052_294,
     16_778_035,
@@ -57,6 +57,17 @@ const KEPT: [u64; 20] = [
     33_554_591,
     40_895_107,
     16_778_901,
+    83_887_212,
+    155_190_117,
+    167_773_850,
+    184_550_274,
+    195_036_392,
+    199_231_786,
+    202_376_094,
+    242_221_752,
+    245_367_137,
+    282_068_717,
+    298_845_738,
 ];
 
 /// Runs a plan, judges the verdicts, and returns the last verdict on each fault.

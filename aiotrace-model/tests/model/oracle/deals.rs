@@ -148,8 +148,8 @@ impl Player<'_> {
                 self.reopen(which(it), file, how);
             }
             Meanwhile::Append { which: it } => {
-                self.world.set_append(which(it));
-                self.tell_call(Call::Fcntl, which(it), 0);
+                let is_seen = self.tell_call(Call::Fcntl, which(it), 0);
+                self.world.set_append(which(it), is_seen);
             }
             Meanwhile::Refill(how) => self.refill(how, offset),
             Meanwhile::Other { does, here } => {

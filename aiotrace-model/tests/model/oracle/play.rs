@@ -266,8 +266,6 @@ impl<'a> Player<'a> {
         if batch.is_empty() {
             return;
         }
-        let resolve = |(work, iocb, is_bad)| (self.world.resolve(work), iocb, is_bad);
-        let batch: Vec<_> = batch.into_iter().map(resolve).collect();
         let entered = self.tick();
         self.look_at_ring(&[]);
         let before = self.ring();
@@ -296,13 +294,16 @@ impl<'a> Player<'a> {
                 }
             }
         }
+        // What it reads is there before what it writes.
+        batch[..accepted].iter().for_each(|it| self.reads(it.0));
+        let resolve = |(work, iocb, is_bad)| (self.world.resolve(work), iocb, is_bad);
+        let batch: Vec<_> = batch.into_iter().map(resolve).collect();
         let jobs: Vec<Job> = batch.iter().map(|it| self.truth.job(it.0)).collect();
         self.accepted.extend(&jobs[..accepted]);
         self.tick();
         // The program submits these again because of what it knew when it made the call.
         for job in &jobs[..accepted] {
             self.truth.happens(entered, *job, Deed::Accepted);
-            self.reads(self.truth.works[*job]);
         }
         if inline {
             (first..first + accepted).for_each(|it| self.complete(it));
