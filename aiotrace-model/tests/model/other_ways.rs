@@ -579,3 +579,28 @@ fn the_use_of_a_process_is_that_of_all_its_contexts() {
     assert_eq!((usage.asked, usage.calls.submits), (Some(4), 300));
     assert!(!usage.is_at_least);
 }
+
+/// Two faults, each followed by the same sync through another descriptor of the file, which is looked at later.
+#[test]
+fn a_call_that_is_made_again_after_the_next_fault_counts_for_that_too() {
+    for is_again in [true, false] {
+        let mut trace = Trace::new();
+        let sync = || called(Synced::Fsync, 4, None, 0, 0);
+        for iocb in [1, 2] {
+            trace.call(Some(ERROR), EAGAIN, submit(vec![at(iocb, FSYNC, 0)]));
+            trace.looked();
+            if iocb == 1 || is_again {
+                trace.tell(sync());
+            }
+        }
+        files(&mut trace, 5, 5);
+        trace.exit(ExitStatus::Code(0));
+        let verdicts = trace.verdicts();
+        let expected = if is_again { Half::Done } else { Half::Lost };
+        assert_eq!(
+            verdicts.last().map(|it| (it.half, it.doubt)),
+            Some((expected, None)),
+            "{verdicts:?}"
+        );
+    }
+}

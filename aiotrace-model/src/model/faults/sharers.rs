@@ -52,7 +52,7 @@ impl Sharers {
     pub(super) fn did(&mut self, space: SpaceId, made: Made, call: &Synchronous) -> bool {
         self.looks_for(call.fd);
         let mut calls = self.calls.remove(&(space, call.fd)).unwrap_or_default();
-        let is_known = calls.last().is_some_and(|it| it.1 == *call);
+        let is_known = calls.last().is_some_and(|it| (it.0, &it.1) == (made, call));
         let has_room = calls.len() < MOST_LOOKS;
         if has_room && !is_known {
             calls.push((made, call.clone()));
