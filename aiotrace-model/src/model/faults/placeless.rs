@@ -90,7 +90,8 @@ impl Faults {
             return;
         }
         let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
-        for it in self.watched.values_mut().filter(is_meant) {
+        let is_its = |it: &&mut Watched| is_meant(it) && !it.unseen.is_closed(fd, began);
+        for it in self.watched.values_mut().filter(is_its) {
             it.placeless.retain(|(of, _)| *of != fd);
             it.placeless.extend(why.map(|why| (fd, why)));
         }
