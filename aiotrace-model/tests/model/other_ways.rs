@@ -11,7 +11,7 @@ use aiotrace_model::{
 };
 
 use crate::{
-    told::process,
+    told::{SECOND, process},
     verdicts::{EAGAIN, EIO, ERROR, Trace, at, buffer, pwrite, submit, submit_to},
 };
 
@@ -629,5 +629,31 @@ fn a_look_at_what_took_the_number_of_a_descriptor_says_nothing_of_its_file() {
         let expected = if closes { unsure(Doubt::Append) } else { (Half::Done, None) };
         let verdict = trace.verdict();
         assert_eq!((verdict.half, verdict.doubt), expected);
+    }
+}
+
+/// What became of it was told, and unsure: since then nobody has seen what the program closes.
+#[test]
+fn what_comes_again_when_nothing_is_watched_any_more_is_unsure() {
+    for is_shared in [false, true] {
+        let mut trace = Trace::new();
+        trace.call(None, 1, submit(vec![at(1, FSYNC, 0)]));
+        trace.complete(1, 0);
+        trace.changed(1, 0, EIO);
+        let others = if is_shared { Others::Some } else { Others::None };
+        trace.ways = Some(Ways { others, ..Ways::default() });
+        trace.wait(HUNG_AFTER + SECOND);
+        trace.reap(1, EIO, true);
+        trace.call(None, 1, submit(vec![at(1, FSYNC, 0)]));
+        trace.complete(1, 0);
+        trace.reap(1, 0, false);
+        trace.exit(ExitStatus::Code(0));
+        let told = trace.verdicts();
+        let told: Vec<_> = told.iter().map(|it| (it.half, it.doubt)).collect();
+        let expected = match is_shared {
+            true => [unsure(Doubt::SharedFile), unsure(Doubt::NotWatched)],
+            false => [(Half::Open, None), (Half::Retried, None)],
+        };
+        assert_eq!(told, expected);
     }
 }
