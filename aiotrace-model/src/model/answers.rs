@@ -61,7 +61,7 @@ impl Model {
     fn looked_at_file(&mut self, event: &Event, fd: u32, file: Option<File>, until: u64) {
         let space = self.space(event.pid);
         if let Some(file) = file {
-            self.faults.placeless(space, fd, inline::placeless(file));
+            self.faults.placeless((space, fd), event.time, inline::placeless(file));
         }
         self.faults.is_file(space, fd, file, (event.time, until));
         self.aligned_file(event.pid, fd, file);

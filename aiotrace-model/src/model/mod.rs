@@ -335,6 +335,10 @@ impl Model {
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
         self.faults.now = self.now;
+        // A look may see what the program has done since.
+        if !matches!(event.body, Body::Looked(_)) {
+            self.faults.heard = self.faults.heard.max(event.time);
+        }
         self.moment = event.time;
         let is_of_request = matches!(
             event.body,

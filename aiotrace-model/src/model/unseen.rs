@@ -81,6 +81,11 @@ impl Unseen {
         }
     }
 
+    /// Whether a descriptor was given up before a look that began then.
+    pub fn is_closed(&self, fd: u32, began: u64) -> bool {
+        self.closed.iter().any(|it| it.0 == fd && it.1 <= began)
+    }
+
     /// It has become known which requests were left undone: what was seen since stays.
     pub fn of(&mut self, requests: Self) {
         self.fds = requests.fds;

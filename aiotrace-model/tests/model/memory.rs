@@ -204,6 +204,91 @@ fn what_changes_the_data_or_their_place_before_a_retry_is_seen() {
     }
 }
 
+/// fcntl(2) sets O_APPEND.
+fn set_append(trace: &mut Trace) {
+    let (call, entered, fd, offset, memory) = (Call::Fcntl, None, 3, None, None);
+    trace.tell(Body::Synchronous(Synchronous {
+        call,
+        entered,
+        fd,
+        offset,
+        memory,
+        count: 0,
+        ret: 0,
+    }));
+}
+
+#[test]
+fn o_append_that_was_set_before_a_fault_counts_until_a_look_shows_that_it_is_not() {
+    let by = |opcode: u16, before: &dyn Fn(&mut Trace), meanwhile: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::new();
+        let write = || submit(vec![at(1, opcode, 512)]);
+        looks(&mut trace, 5, 6, false);
+        before(&mut trace);
+        trace.call(None, 1, write());
+        meanwhile(&mut trace);
+        trace.complete(1, 512);
+        trace.changed(1, 512, EIO);
+        trace.reap(1, EIO, true);
+        trace.call(None, 1, write());
+        trace.complete(1, 512);
+        trace.reap(1, 512, false);
+        is(&end(trace))
+    };
+    let nothing = |_: &mut Trace| ();
+    let looks = |trace: &mut Trace| looks(trace, 5, 6, false);
+    let set_and_looked = |trace: &mut Trace| {
+        set_append(trace);
+        trace.now += 1000;
+        looks(trace);
+    };
+    let unsure = (Half::Unsure, Some(Doubt::Append));
+    assert_eq!(by(PWRITE, &nothing, &looks), SURE);
+    assert_eq!(by(PWRITE, &nothing, &set_append), unsure);
+    assert_eq!(by(PREAD, &nothing, &set_append), SURE);
+    assert_eq!(by(PWRITE, &nothing, &set_and_looked), unsure, "only one of the two had a place");
+    assert_eq!(by(PWRITE, &set_append, &nothing), unsure, "nobody has looked");
+    assert_eq!(by(PWRITE, &set_append, &looks), SURE, "it was set on another one");
+}
+
+/// What comes again may be the next write at the end of the file, and so something else than a retry, for other faults, too.
+#[test]
+fn what_may_be_no_retry_of_one_fault_is_none_for_another() {
+    for (appends, expected) in [(false, SURE), (true, (Half::Unsure, Some(Doubt::Submitted)))] {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 512), at(2, PREAD, 1024)]));
+        if appends {
+            set_append(&mut trace);
+        }
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(2, PREAD, 1024)]));
+        trace.call(None, 1, submit(vec![at(1, PWRITE, 512)]));
+        trace.call(None, 1, submit(vec![at(2, PREAD, 1024)]));
+        trace.exit(ExitStatus::Code(0));
+        let verdicts = trace.verdicts();
+        assert_eq!(is(&verdicts[1]), expected, "{verdicts:?}");
+    }
+}
+
+/// The next fault is the last word on what went before it, so nobody waits for a close that was made before the look.
+#[test]
+fn a_look_that_sees_more_than_was_heard_says_nothing_where_nobody_waits() {
+    for is_early in [true, false] {
+        let mut trace = Trace::new();
+        let both = vec![at(1, PWRITE, 512), at(2, PWRITE, 1024)];
+        trace.call(Some(ERROR), EAGAIN, submit(both));
+        trace.tell(pwrite(4, 512, 512));
+        let mut steps: [&dyn Fn(&mut Trace); 2] = [&|it| looks(it, 5, 5, false), &|it| {
+            it.call(Some(ERROR), EAGAIN, submit(vec![at(2, PWRITE, 1024)]))
+        }];
+        if !is_early {
+            steps.reverse();
+        }
+        steps.iter().for_each(|it| it(&mut trace));
+        let expected = if is_early { SURE } else { (Half::Unsure, Some(Doubt::OtherDescriptor)) };
+        assert_eq!(is(&trace.verdict()), expected);
+    }
+}
+
 #[test]
 fn an_fsync_does_what_an_fdsync_does_and_not_the_other_way_round() {
     let sync = |first, then| again(vec![at(1, first, 0)], vec![vec![at(2, then, 0)]]);

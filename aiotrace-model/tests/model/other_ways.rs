@@ -11,7 +11,7 @@ use aiotrace_model::{
 };
 
 use crate::{
-    told::process,
+    told::{SECOND, process},
     verdicts::{EAGAIN, EIO, ERROR, Trace, at, buffer, pwrite, submit, submit_to},
 };
 
@@ -578,4 +578,82 @@ fn the_use_of_a_process_is_that_of_all_its_contexts() {
     assert_eq!((usage.requests, usage.contexts, all), (300, 301, 300));
     assert_eq!((usage.asked, usage.calls.submits), (Some(4), 300));
     assert!(!usage.is_at_least);
+}
+
+/// Two faults, each followed by the same sync through another descriptor of the file, which is looked at later.
+#[test]
+fn a_call_that_is_made_again_after_the_next_fault_counts_for_that_too() {
+    for is_again in [true, false] {
+        let mut trace = Trace::new();
+        let sync = || called(Synced::Fsync, 4, None, 0, 0);
+        for iocb in [1, 2] {
+            trace.call(Some(ERROR), EAGAIN, submit(vec![at(iocb, FSYNC, 0)]));
+            trace.looked();
+            if iocb == 1 || is_again {
+                trace.tell(sync());
+            }
+        }
+        files(&mut trace, 5, 5);
+        trace.exit(ExitStatus::Code(0));
+        let verdicts = trace.verdicts();
+        let expected = if is_again { Half::Done } else { Half::Lost };
+        assert_eq!(
+            verdicts.last().map(|it| (it.half, it.doubt)),
+            Some((expected, None)),
+            "{verdicts:?}"
+        );
+    }
+}
+
+/// A look finds that the descriptor has O_APPEND, and it is given up then: the next look is at another file.
+#[test]
+fn a_look_at_what_took_the_number_of_a_descriptor_says_nothing_of_its_file() {
+    for closes in [false, true] {
+        let mut trace = Trace::new();
+        let look = |trace: &mut Trace, append: bool| {
+            trace.now += 1000;
+            let (kind, id) = (FileKind::Storage, Some((1, 5)));
+            let file =
+                File { kind, size: Some(1 << 20), id, append: Some(append), ..File::default() };
+            let body = Body::Looked(Looked::File { fd: 3, file: Some(file), until: trace.now });
+            trace.model.handle_event(&Event { time: trace.now, pid: 7, tid: 7, body });
+        };
+        look(&mut trace, true);
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 512)]));
+        trace.tell(pwrite(3, 512, 512));
+        if closes {
+            trace.tell(close(3));
+        }
+        look(&mut trace, false);
+        trace.exit(ExitStatus::Code(0));
+        let expected = if closes { unsure(Doubt::Append) } else { (Half::Done, None) };
+        let verdict = trace.verdict();
+        assert_eq!((verdict.half, verdict.doubt), expected);
+    }
+}
+
+/// What became of it was told, and unsure: since then nobody has seen what the program closes.
+#[test]
+fn what_comes_again_when_nothing_is_watched_any_more_is_unsure() {
+    for is_shared in [false, true] {
+        let mut trace = Trace::new();
+        trace.call(None, 1, submit(vec![at(1, FSYNC, 0)]));
+        trace.complete(1, 0);
+        trace.changed(1, 0, EIO);
+        let others = if is_shared { Others::Some } else { Others::None };
+        trace.ways = Some(Ways { others, ..Ways::default() });
+        trace.wait(HUNG_AFTER + SECOND);
+        trace.reap(1, EIO, true);
+        trace.call(None, 1, submit(vec![at(1, FSYNC, 0)]));
+        trace.complete(1, 0);
+        trace.reap(1, 0, false);
+        trace.exit(ExitStatus::Code(0));
+        let told = trace.verdicts();
+        let told: Vec<_> = told.iter().map(|it| (it.half, it.doubt)).collect();
+        let expected = match is_shared {
+            true => [unsure(Doubt::SharedFile), unsure(Doubt::NotWatched)],
+            false => [(Half::Open, None), (Half::Retried, None)],
+        };
+        assert_eq!(told, expected);
+    }
 }

@@ -238,7 +238,12 @@ impl Faults {
     ) -> Option<u64> {
         let watched = self.watched.get_mut(&number)?;
         let others = self.given.others(attempt.space, ctx, &watched.since);
-        match watched.since.why_not(attempt, others).or(doubt) {
+        // When nothing is watched any more, a close of the descriptor is not seen either.
+        let is_watched = watched.told.is_none() || self.owing.contains(&number);
+        let doubt =
+            doubt.or((watched.is_about_requests() && !is_watched).then_some(Doubt::NotWatched));
+        // What may be its next one is no retry for the other faults either.
+        match watched.since.why_not(attempt, others).or(doubt).or(watched.again) {
             None => {
                 watched.since.came_then(attempt.entered, attempt.time);
                 Some(watched.since.fault)

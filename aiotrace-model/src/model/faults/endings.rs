@@ -54,7 +54,7 @@ impl Faults {
         rename(&mut self.changed, from, to);
         rename(&mut self.undelivered, from, to);
         move_space(&mut self.paths, from, to);
-        move_space(&mut self.placeless, from, to);
+        self.placeless.moved(from, to);
         self.sharers.moved(from, to);
     }
 
@@ -114,7 +114,7 @@ impl Faults {
         self.active.remove(&space);
         // The number of an address space is given again.
         of_space(&mut self.paths, space);
-        of_space(&mut self.placeless, space);
+        self.placeless.ended(space);
         self.sharers.ended(space);
     }
 

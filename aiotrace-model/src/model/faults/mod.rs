@@ -17,6 +17,7 @@ mod endings;
 mod follow;
 mod forked;
 mod history;
+mod placeless;
 mod retries;
 mod setups;
 mod sharers;
@@ -32,7 +33,7 @@ use sharers::note;
 use watched::{Kind, Want, Watched, wants_of};
 
 use super::{
-    Doubt, Map,
+    Map,
     owed::Owed,
     ranges::Ranges,
     rules::Rules,
@@ -99,8 +100,7 @@ pub struct Faults {
     undelivered: Map<(SpaceId, u64, u64), u64>,
     /// Where descriptors lead, of requests that faults met; and when that was looked up.
     paths: Map<(SpaceId, u32), Led>,
-    /// Why the places of writes to these descriptors say nothing, if they do not, as it was looked up last.
-    placeless: Map<(SpaceId, u32), Option<Doubt>>,
+    placeless: placeless::Placeless,
     /// What was looked up of files.
     sharers: sharers::Sharers,
     /// Those of which a synchronous call may do what is left.
@@ -109,6 +109,8 @@ pub struct Faults {
     watches: bool,
     /// The time of the last event.
     pub now: u64,
+    /// The time of the last event that tells what a program did.
+    pub heard: u64,
     /// Requests of contexts that met faults.
     given: again::Given,
     /// What the last io_submit was refused are all retries for sure, after a fault at this time or before.
@@ -140,22 +142,6 @@ impl Faults {
     /// That was looked up.
     pub fn leads_to(&mut self, space: SpaceId, fd: u32, time: u64, path: Option<&[u8]>) {
         note(&mut self.paths, (space, fd), (time, path.map(<[u8]>::to_vec)));
-    }
-
-    /// What a descriptor leads to was looked up: why the places of writes to it say nothing, if they do not.
-    pub fn placeless(&mut self, space: SpaceId, fd: u32, why: Option<Doubt>) {
-        note(&mut self.placeless, (space, fd), why);
-        let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
-        for it in self.watched.values_mut().filter(is_meant) {
-            it.placeless.retain(|(of, _)| *of != fd);
-            it.placeless.extend(why.map(|why| (fd, why)));
-        }
-    }
-
-    /// The descriptors among these for which that is so, as far as known.
-    fn placeless_of(&self, space: SpaceId, fds: &[u32]) -> Vec<(u32, Doubt)> {
-        let of = |fd: &u32| Some((*fd, (*self.placeless.get(&(space, *fd))?)?));
-        fds.iter().filter_map(of).collect()
     }
 
     /// What may do without being seen what a fault left undone then.
@@ -250,6 +236,7 @@ impl Faults {
         let (tid, time) = (watched.tid, watched.time);
         self.watched.insert(number, watched);
         self.begins(number, tid, time);
+        self.was_set_since(number);
         let origin = self.origin.take();
         self.goes_on_from(number, origin);
         Some(number)

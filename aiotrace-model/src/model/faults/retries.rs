@@ -116,6 +116,7 @@ impl Faults {
                         let of_it = self.wanted.entry((attempt.space, want)).or_default();
                         of_it.push((number, NO_REQUEST));
                     }
+                    self.was_set_since(number);
                 }
             }
         }

@@ -52,7 +52,7 @@ impl Sharers {
     pub(super) fn did(&mut self, space: SpaceId, made: Made, call: &Synchronous) -> bool {
         self.looks_for(call.fd);
         let mut calls = self.calls.remove(&(space, call.fd)).unwrap_or_default();
-        let is_known = calls.last().is_some_and(|it| it.1 == *call);
+        let is_known = calls.last().is_some_and(|it| (it.0, &it.1) == (made, call));
         let has_room = calls.len() < MOST_LOOKS;
         if has_room && !is_known {
             calls.push((made, call.clone()));
@@ -215,9 +215,10 @@ impl Model {
         if self.faults.owing.is_empty() {
             self.faults.sharers.ways.clear();
         }
-        let placeless = self.faults.placeless_of(space, written);
+        let placeless = self.faults.placeless.of(space, written);
         for fd in unseen.fds().to_vec().iter().chain(written) {
-            let is_known = self.faults.sharers.ids.contains_key(&(space, *fd));
+            let is_known = self.faults.sharers.ids.contains_key(&(space, *fd))
+                && !self.faults.placeless.is_stale(space, *fd);
             let is_due = self.faults.wants_path(space, *fd, time);
             if is_due || !is_known && self.looks_at_files.take(self.now, MOST_FILES_IN_A_SECOND) {
                 self.ask(Question::File { pid, fd: *fd });

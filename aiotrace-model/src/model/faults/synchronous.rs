@@ -172,7 +172,7 @@ impl Faults {
             if does == Does::Close {
                 self.sharers.gave_up(space, call);
                 without(&mut self.paths, space, call);
-                without(&mut self.placeless, space, call);
+                self.placeless.gave_up(space, call);
             }
             if does == Does::Unmap {
                 return;
@@ -180,11 +180,7 @@ impl Faults {
         }
         let began = call.entered.unwrap_or(time);
         if call.call.does() == Does::Append {
-            // Also through another descriptor: that may be a copy, whose flags are the same.
-            let of_it = self.watched.values_mut().filter(|it| it.space == space);
-            for it in of_it.filter(|it| !it.written.is_empty()) {
-                it.again.get_or_insert(Doubt::Append);
-            }
+            self.appends(space, time);
             return;
         }
         // Which faults, and which of their requests.

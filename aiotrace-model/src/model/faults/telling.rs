@@ -30,7 +30,11 @@ impl Faults {
             self.owing.insert(number);
         }
         if half == Half::Retried && watched.next_fault && !watched.succeeded {
-            // The next fault's verdict goes on from here.
+            // The next fault's verdict goes on from here. A descriptor that was looked at after what has been heard may have
+            // become another one before the look.
+            if watched.here.iter().any(|it| it.1 >= self.heard) {
+                watched.again.get_or_insert(Doubt::OtherDescriptor);
+            }
             let half = watched.half(self.watches);
             self.close(number, half, None, None);
         } else if watched.told.is_some() {

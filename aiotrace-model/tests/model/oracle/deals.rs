@@ -12,6 +12,8 @@ use super::{
     world::SOCKET,
 };
 
+/// Failures that the program does something about.
+const MOST_DEALS: usize = 30;
 /// The handle of the other process's context.
 const OTHERS: Handle = Handle(0x9000);
 
@@ -21,7 +23,7 @@ impl Player<'_> {
         let deal = self.plan.deals[self.deals % self.plan.deals.len()];
         self.deals += 1;
         // The program does not try for ever.
-        let deal = if self.deals > 30 { Deal::Drop } else { deal };
+        let deal = if self.deals > MOST_DEALS { Deal::Drop } else { deal };
         let keeps = matches!(deal, Deal::AtOnce | Deal::OneByOne);
         if !keeps {
             self.busy.retain(|busy| rest.iter().all(|it| it.1 != *busy));
@@ -116,6 +118,10 @@ impl Player<'_> {
 
     /// What happens before or after the program deals with a failure.
     fn happens(&mut self, what: &[Option<Meanwhile>], number: usize, about: Option<Work>) {
+        // It may fail, too, and the program does not go on with that for ever.
+        if number > MOST_DEALS {
+            return;
+        }
         let what = what.get(number % what.len().max(1)).copied().flatten();
         if let Some((what, about)) = what.zip(about).filter(|_| !self.is_over()) {
             self.meanwhile(what, Some(about));
@@ -142,8 +148,8 @@ impl Player<'_> {
                 self.reopen(which(it), file, how);
             }
             Meanwhile::Append { which: it } => {
-                self.world.set_append(which(it));
-                self.tell_call(Call::Fcntl, which(it), 0);
+                let is_seen = self.tell_call(Call::Fcntl, which(it), 0);
+                self.world.set_append(which(it), is_seen);
             }
             Meanwhile::Refill(how) => self.refill(how, offset),
             Meanwhile::Other { does, here } => {
@@ -183,7 +189,6 @@ impl Player<'_> {
         if self.moves(offset) {
             return;
         }
-        self.world.refill(offset);
         let count = PAGE as u64;
         let call = match how {
             Refill::Reads => Call::Read,
@@ -200,6 +205,7 @@ impl Player<'_> {
         };
         let entered = Some(self.tick());
         self.tick();
+        self.world.refill(offset);
         let memory = Some(Vectors::one(Address(memory(Work { offset, ..Work::default() })), count));
         let (fd, offset, ret) = (SOCKET, None, PAGE);
         self.tell_synchronous(Synchronous { call, entered, fd, offset, memory, count, ret });

@@ -55,6 +55,13 @@ impl Act {
         self.data == Some(work.data) && self.append == work.append
     }
 
+    /// Whether it was to move all the data of a work to where they belong.
+    pub fn does_all(&self, work: &Work) -> bool {
+        let (from, to) = (work.offset as u64, work.end() as u64);
+        let is_all = self.range.0 <= from && to <= self.range.1;
+        self.is_same(work) && self.is_about(work) && is_all
+    }
+
     /// Whether it is the same as what a work is to do, or a part of that.
     pub fn is_about(&self, work: &Work) -> bool {
         let is_of_file = self.file == work.file;

@@ -12,6 +12,7 @@ use aiotrace_model::{
 };
 
 use super::{
+    fate::Does,
     looks::Ears,
     plan::{End, Iocbs, Made, Plan, Step},
     truth::{Deed, Fault, Job, Short, Truth, Work},
@@ -265,8 +266,6 @@ impl<'a> Player<'a> {
         if batch.is_empty() {
             return;
         }
-        let resolve = |(work, iocb, is_bad)| (self.world.resolve(work), iocb, is_bad);
-        let batch: Vec<_> = batch.into_iter().map(resolve).collect();
         let entered = self.tick();
         self.look_at_ring(&[]);
         let before = self.ring();
@@ -295,6 +294,10 @@ impl<'a> Player<'a> {
                 }
             }
         }
+        // What it reads is there before what it writes.
+        batch[..accepted].iter().for_each(|it| self.reads(it.0));
+        let resolve = |(work, iocb, is_bad)| (self.world.resolve(work), iocb, is_bad);
+        let batch: Vec<_> = batch.into_iter().map(resolve).collect();
         let jobs: Vec<Job> = batch.iter().map(|it| self.truth.job(it.0)).collect();
         self.accepted.extend(&jobs[..accepted]);
         self.tick();
@@ -345,6 +348,13 @@ impl<'a> Player<'a> {
         if !rest.is_empty() {
             let rest = rest.into_iter().map(|(job, iocb)| (self.truth.works[job], iocb)).collect();
             self.deal(rest);
+        }
+    }
+
+    /// A work is done: if it reads, its memory has other data.
+    pub fn reads(&mut self, work: Work) {
+        if work.does() == Does::Read {
+            self.world.refill(work.offset);
         }
     }
 }

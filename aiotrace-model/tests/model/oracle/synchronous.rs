@@ -14,9 +14,10 @@ use super::{
 const THREAD: u32 = 17;
 
 impl Player<'_> {
-    pub fn tell_synchronous(&mut self, told: Synchronous) {
+    /// Returns whether the source sees it.
+    pub fn tell_synchronous(&mut self, told: Synchronous) -> bool {
         let entered = told.entered.filter(|_| !self.plan.around.late);
-        self.tell_watched(PID, Synchronous { entered, ..told });
+        self.tell_watched(PID, Synchronous { entered, ..told })
     }
 
     /// Another process, or another thread, makes a call.
@@ -24,27 +25,28 @@ impl Player<'_> {
         self.tell_watched(tid, told);
     }
 
-    fn tell_watched(&mut self, tid: u32, told: Synchronous) {
+    fn tell_watched(&mut self, tid: u32, told: Synchronous) -> bool {
         let is_watched = match self.model.settled_up_to() {
             None => true,
             Some(time) => time < self.provoked,
         };
         if !self.plan.watches || !is_watched {
-            return;
+            return false;
         }
         match tid {
             PID => drop(self.record(vec![Body::Synchronous(told)])),
             THREAD => self.tell_of(PID, tid, Body::Synchronous(told)),
             _ => self.tell_of(tid, tid, Body::Synchronous(told)),
         }
+        true
     }
 
-    /// A call that moves no data of the program.
-    pub fn tell_call(&mut self, call: Call, fd: u32, count: u64) {
+    /// A call that moves no data of the program. Returns whether the source sees it.
+    pub fn tell_call(&mut self, call: Call, fd: u32, count: u64) -> bool {
         let entered = Some(self.tick());
         self.tick();
         let (offset, memory, ret) = (None, None, 0);
-        self.tell_synchronous(Synchronous { call, entered, fd, offset, memory, count, ret });
+        self.tell_synchronous(Synchronous { call, entered, fd, offset, memory, count, ret })
     }
 
     /// The file of a descriptor is mapped.
@@ -98,6 +100,7 @@ impl Player<'_> {
         let (fd, offset, count, ret) = (work.fd, None, length as u64, length);
         let now = Work { file: self.world.file(fd), ..work };
         self.truth.acts.push(Act { data: None, ..Act::by_call(self.now, now) });
+        self.reads(now);
         self.tell_synchronous(Synchronous { call, entered, fd, offset, memory, count, ret });
     }
 
@@ -172,6 +175,7 @@ impl Player<'_> {
         let now = Work { file, ..work };
         let now = Work { append, data, ..now };
         self.truth.acts.push(Act { began: entered, range, ..Act::by_call(self.now, now) });
+        self.reads(now);
         let (offset, entered) = ((!is_sync).then_some(offset), Some(entered));
         Synchronous { call, entered, fd, offset, memory, count, ret: moved }
     }

@@ -161,6 +161,18 @@ impl Truth {
         self.deeds[job].iter().find(is_try).map(|it| it.0)
     }
 
+    /// The same, also as a part of a request that does more.
+    pub fn next_like(&self, job: Job, after: u64) -> Option<u64> {
+        let work = &self.works[job];
+        let is_like = |it: &&Act| {
+            it.time > after
+                && it.job.is_some_and(|it| self.works[it].fd == work.fd)
+                && it.does_all(work)
+        };
+        let like = self.acts.iter().filter(is_like).map(|it| it.time).min();
+        self.next_try(job, after).into_iter().chain(like).min()
+    }
+
     /// Whether one is a sync of the data of a file, and the other one of all of it.
     fn is_lesser(&self, one: Job, other: Job) -> bool {
         let of = |job: Job| (self.works[job].fd, self.works[job].file);

@@ -22,6 +22,8 @@ const NO_FILE: u32 = 99;
 struct Opened {
     file: u32,
     append: bool,
+    /// O_APPEND was set while nobody watched, and nobody has looked since.
+    is_hidden: bool,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ impl World {
     /// The number leads to this file from now on.
     pub fn open(&mut self, fd: u32, file: u32) {
         self.descriptors.insert(fd, self.opened.len());
-        self.opened.push(Opened { file, append: false });
+        self.opened.push(Opened { file, append: false, is_hidden: false });
     }
 
     /// Opens a file that only one read is about. It ends near the end of the read.
@@ -81,8 +83,16 @@ impl World {
         self.find(fd).append
     }
 
-    pub fn set_append(&mut self, fd: u32) {
-        self.opened[self.descriptors[&fd]].append = true;
+    /// O_APPEND is set. `is_seen`: the source has seen that.
+    pub fn set_append(&mut self, fd: u32, is_seen: bool) {
+        let it = &mut self.opened[self.descriptors[&fd]];
+        it.is_hidden |= !is_seen && !it.append;
+        it.append = true;
+    }
+
+    /// Whether O_APPEND was set and nobody can know.
+    pub fn has_hidden(&self) -> bool {
+        self.opened.iter().any(|it| it.is_hidden)
     }
 
     /// The work as it would be done now.
@@ -122,9 +132,10 @@ impl World {
     }
 
     /// What a look at a descriptor finds.
-    pub fn look_at_file(&self, fd: u32, truth: &Truth) -> Option<File> {
+    pub fn look_at_file(&mut self, fd: u32, truth: &Truth) -> Option<File> {
         let it = self.descriptors.get(&fd).filter(|_| !self.is_over)?;
-        let Opened { file, append } = self.opened[*it];
+        self.opened[*it].is_hidden = false;
+        let Opened { file, append, .. } = self.opened[*it];
         let kind = if file == NO_FILE { FileKind::Other } else { FileKind::Storage };
         let size = Some(truth.sizes.get(&file).copied().unwrap_or(1 << 40));
         let id = Some((1, u64::from(file) + 100));
