@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{Context, MOST_NAMES, Model, Question, SECOND, timeout::Until};
 use crate::{
     event::{Args, Event, Handle, Unfinished, Why},
-    words::duration::in_words,
+    words::{duration::in_words, number::thousands},
 };
 
 /// The threads that are inside of a call, by their ids.
@@ -179,10 +179,10 @@ impl Model {
         let ring = match context.ring.map(crate::event::Ring::unreaped) {
             None => "its ring could not be read".to_owned(),
             // A call that waits for several completions takes each one out of the ring as it comes.
-            Some(0) if most > 1 => {
-                "the ring is empty (what came since is with the thread already, and not counted)"
-                    .to_owned()
-            }
+            Some(0) if most > 1 => format!(
+                "the ring is empty (the call may have taken up to {} of them out of it already, which nobody can see)",
+                thousands((most - 1).unsigned_abs())
+            ),
             Some(0) => "the ring is empty".to_owned(),
             Some(1) => "1 completion is in the ring".to_owned(),
             Some(count) => format!("{count} completions are in the ring"),

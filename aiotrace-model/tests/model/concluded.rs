@@ -1001,8 +1001,8 @@ fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
     attached.tell(adopted(empty, None));
     assert_eq!(
         in_call(&mut attached, getevents_of(4, 4), Why::BlockedAtAttach),
-        ["waits in io_getevents for 4 completions without a timeout; the ring is empty (what \
-          came since is with the thread already, and not counted); what is in flight is not known (submitted \
+        ["waits in io_getevents for 4 completions without a timeout; the ring is empty (the \
+          call may have taken up to 3 of them out of it already, which nobody can see); what is in flight is not known (submitted \
           before the attach; under `aiotrace run` it would be); since before the attach, 17.0s ago"]
     );
     // What is known to be in flight is said.

@@ -4,7 +4,7 @@ use aiotrace_common::abi;
 use aiotrace_model::{
     event::{
         Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Frame,
-        Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall, Ways,
+        Gone, Handle, How, IoEvent, Iocb, Limit, Looked, Moved, Ring, RingFound, Stack, Syscall, Ways,
     },
     model::{
         Bound, Doubt, Finding, Model, Name, Settings, Severity, Thresholds,
@@ -918,5 +918,32 @@ fn what_was_done_before_an_exec_has_the_name_of_that_time() {
         trace.call(1, one(PREAD));
         trace.complete(1);
         assert_eq!(trace.model.report().kinds[0].process, b"true");
+    }
+}
+
+/// Who asks how much of fs.aio-nr is used comes too late: what the process itself held is known from its calls.
+#[test]
+fn what_a_process_held_when_it_was_denied_a_context_is_told() {
+    let denied = |made: u64, lost: bool| {
+        let mut trace = Trace::seen(true);
+        (0..made).for_each(|it| trace.setup_by(&[1], 0x1000 + it * 0x1000));
+        if lost {
+            trace.tell(Body::Lost(aiotrace_common::record::Lost::BufferFull, 1));
+        }
+        trace.call(-11, Args::Setup { nr_events: 64, ctxp: Address(0), stored: None });
+        trace.tell(Body::Looked(Looked::Limit(Limit { used: 2, limit: 9, holders: Vec::new() })));
+        let found = trace.model.take_findings();
+        found.iter().find(|it| it.name == Name::SetupDenied).expect("it is found").message()
+    };
+    let rest = " later fs.aio-nr is 2 of 9";
+    let message = denied(2, false);
+    let held = "io_setup(64) = EAGAIN: the process held 8 then, in 2 contexts; ";
+    assert!(message.starts_with(held) && message.ends_with(rest), "{message}");
+    let message = denied(1, false);
+    assert!(message.contains(": the process held 4 then, in 1 context; "), "{message}");
+    // It may have made others, or ended these.
+    for (made, lost) in [(0, false), (2, true)] {
+        let message = denied(made, lost);
+        assert!(message.starts_with("io_setup(64) = EAGAIN: ") && !message.contains("held"), "{message}");
     }
 }

@@ -2,15 +2,18 @@
 
 use super::Basis;
 use crate::{
-    event::{Event, Limit},
-    model::{Finding, Model, Needs, Severity},
-    words::{duration::in_words, escape::escaped},
+    any_order::AnyOrder as _,
+    event::{Event, Limit, SpaceId},
+    model::{Finding, Model, Name, Needs, Severity},
+    words::{duration::in_words, escape::escaped, number::thousands},
 };
 
 /// The number that was asked for, and the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupDenied {
     asked: u32,
+    /// What the process itself held then: its contexts, and what they take from fs.aio-nr.
+    held: Option<(u64, u64)>,
     /// The limit, and how long after the call it was looked up (nanoseconds).
     limit: Option<(u64, Limit)>,
 }
@@ -29,9 +32,15 @@ impl Basis for SetupDenied {
 
     fn message(&self) -> String {
         let mut text = format!("io_setup({}) = EAGAIN", self.asked);
+        if let Some((contexts, charge)) = self.held {
+            let [count, charge] = [contexts, charge].map(thousands);
+            let plural = if contexts == 1 { "" } else { "s" };
+            text.push_str(&format!(": the process held {charge} then, in {count} context{plural}"));
+        }
         if let Some((later, Limit { used, limit, holders })) = &self.limit {
             let later = in_words(*later);
-            text.push_str(&format!(": {later} later fs.aio-nr is {used} of {limit}"));
+            let colon = if self.held.is_some() { ";" } else { ":" };
+            text.push_str(&format!("{colon} {later} later fs.aio-nr is {used} of {limit}"));
             for (index, holder) in holders.iter().take(3).enumerate() {
                 let name = escaped(&holder.name);
                 text.push_str(if index == 0 { "; held by " } else { ", " });
@@ -52,9 +61,24 @@ impl Basis for SetupDenied {
 impl Model {
     /// io_setup was asked for `asked` requests, and returned EAGAIN.
     pub(in crate::model) fn setup_denied(&mut self, event: &Event, asked: u32) {
-        let mut finding =
-            Finding::new(SetupDenied { asked, limit: None }, event.time, event.pid);
+        let key = (Name::SetupDenied, event.pid, 0, 0);
+        let is_known = self.findings.has(&key) || self.waiting.iter().any(|it| it.key == key);
+        let held = if is_known { None } else { self.held(self.space(event.pid)) };
+        let evidence = SetupDenied { asked, held, limit: None };
+        let mut finding = Finding::new(evidence, event.time, event.pid);
         finding.tid = Some(event.tid);
         self.find_if(Needs::Limit, finding, 0, 0);
+    }
+
+    /// How many contexts an address space has, and what they take from fs.aio-nr together; `None`: none, or it is not
+    /// known for sure.
+    fn held(&self, space: SpaceId) -> Option<(u64, u64)> {
+        let its = self.contexts.in_any_order().filter(|it| it.0.0 == space);
+        let charges = its.map(|(_, it)| match it.doubt {
+            None => it.charge.map(u64::from),
+            Some(_) => None,
+        });
+        let charges: Vec<u64> = charges.collect::<Option<_>>()?;
+        (!charges.is_empty()).then(|| (charges.len() as u64, charges.iter().sum()))
     }
 }
