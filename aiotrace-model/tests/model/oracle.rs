@@ -36,7 +36,7 @@ use crate::config;
 /// Number of busy plays.
 const CASES: u64 = crate::CASES as u64 * 25;
 /// Seeds of plays that found something.
-const KEPT: [u64; 35] = [
+const KEPT: [u64; 37] = [
     1_051_461,
     1_052_294,
     16_778_035,
@@ -72,6 +72,8 @@ const KEPT: [u64; 35] = [
     201_327_595,
     111_150_292,
     448_791_366,
+    461_374_834,
+    466_617_012,
 ];
 
 /// Runs a plan, judges the verdicts, and returns the last verdict on each fault.

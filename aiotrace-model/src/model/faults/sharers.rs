@@ -3,11 +3,11 @@
 
 use std::hash::Hash;
 
-use super::{FRESH, Faults, watched::Watched};
+use super::{FRESH, Faults, placeless::NoPlace, watched::Watched};
 use crate::{
     any_order::AnyOrder as _,
     event::{File, SpaceId, Synchronous, Ways},
-    model::{Doubt, Map, Model, Question, owed::gives_up, unseen::Unseen},
+    model::{Map, Model, Question, owed::gives_up, unseen::Unseen},
 };
 
 /// Descriptors that one call makes worth a look.
@@ -211,7 +211,7 @@ impl Model {
         time: u64,
         written: &[u32],
         unseen: &mut Unseen,
-    ) -> Vec<(u32, Doubt)> {
+    ) -> Vec<NoPlace> {
         if self.faults.owing.is_empty() {
             self.faults.sharers.ways.clear();
         }

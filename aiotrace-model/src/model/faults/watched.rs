@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aiotrace_common::synchronous::{Call, Does};
 
-use super::{NO_REQUEST, again::Since, synchronous::Like};
+use super::{NO_REQUEST, again::Since, placeless::NoPlace, synchronous::Like};
 use crate::{
     event::{Args, Fault, Handle, SpaceId, Syscall},
     model::{
@@ -146,8 +146,8 @@ pub struct Watched {
     pub wants: Vec<Want>,
     /// Descriptors that it writes to, the first ones.
     pub written: Vec<u32>,
-    /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
-    pub placeless: Vec<(u32, Doubt)>,
+    /// Those of them whose places say nothing: what seems to be a retry may be the next write.
+    pub placeless: Vec<NoPlace>,
     /// What may do its requests without being seen.
     pub unseen: Unseen,
     /// Descriptors through which they were done, which a look has shown to be of the file, and when that look was over.
@@ -346,12 +346,12 @@ impl Watched {
 
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
-        match (self.half_by_place(watches), self.placeless.first()) {
+        match (self.half_by_place(watches), self.why_placeless().next()) {
             // What came again may have been a wait for one of those.
             ((Half::Retried, None), _) if self.waits() && self.is_unreaped => {
                 (Half::Unsure, Some(self.again.unwrap_or(Doubt::Unreaped)))
             }
-            ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
+            ((Half::Retried | Half::Done, _), Some(why)) => (Half::Unsure, Some(why)),
             ((Half::Retried | Half::Done, _), _) if self.again.is_some() => {
                 (Half::Unsure, self.again)
             }
@@ -378,7 +378,7 @@ impl Watched {
 
     /// What it wrote to may be a socket: nobody looks at send(2).
     fn may_be_sent(&self) -> bool {
-        self.placeless.iter().any(|it| it.1 == Doubt::Stream)
+        self.why_placeless().any(|it| it == Doubt::Stream)
     }
 
     /// The same, if requests are told apart by their places.
