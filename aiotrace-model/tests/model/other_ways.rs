@@ -668,3 +668,22 @@ fn what_comes_again_when_nothing_is_watched_any_more_is_unsure() {
         assert_eq!(told, expected);
     }
 }
+
+/// What was done through a descriptor before it was given up is not done by the file that has its number then.
+#[test]
+fn what_was_done_through_a_descriptor_before_its_close_is_of_an_unknown_file() {
+    for closes in [false, true] {
+        let mut trace = refused(at(1, PWRITE, 512));
+        trace.tell(pwrite(4, 512, 512));
+        if closes {
+            trace.tell(close(4));
+        }
+        // A part of the same range.
+        trace.tell(called(Synced::Pwrite, 4, Some(512), 100, 100));
+        files(&mut trace, 5, 5);
+        trace.exit(ExitStatus::Code(0));
+        let verdict = trace.verdict();
+        let expected = if closes { unsure(Doubt::OtherDescriptor) } else { DONE };
+        assert_eq!((verdict.half, verdict.doubt), expected);
+    }
+}

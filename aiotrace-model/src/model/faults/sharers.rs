@@ -73,10 +73,11 @@ impl Sharers {
         known.filter(|it| time.saturating_sub(it.0) < FRESH).copied()
     }
 
-    /// A call gives up descriptors: their numbers may be of other files.
+    /// A call gives up descriptors: their numbers may be of other files, and what was done through them stays unknown.
     pub(super) fn gave_up(&mut self, space: SpaceId, call: &Synchronous) {
         without(&mut self.ids, space, call);
         without(&mut self.ways, space, call);
+        without(&mut self.calls, space, call);
     }
 
     /// A mapping was made: what was looked up before is not true any more.
