@@ -36,7 +36,7 @@ use crate::config;
 /// Number of busy plays.
 const CASES: u64 = crate::CASES as u64 * 25;
 /// Seeds of plays that found something.
-const KEPT: [u64; 34] = [
+const KEPT: [u64; 38] = [
     1_051_461,
     1_052_294,
     16_778_035,
@@ -71,6 +71,10 @@ const KEPT: [u64; 34] = [
     311_427_699,
     201_327_595,
     111_150_292,
+    448_791_366,
+    461_374_834,
+    466_617_012,
+    553_648_803,
 ];
 
 /// Runs a plan, judges the verdicts, and returns the last verdict on each fault.

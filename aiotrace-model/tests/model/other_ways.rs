@@ -605,28 +605,39 @@ fn a_call_that_is_made_again_after_the_next_fault_counts_for_that_too() {
     }
 }
 
-/// A look finds that the descriptor has O_APPEND, and it is given up then: the next look is at another file.
+/// A look finds that the descriptor has O_APPEND, and it is given up then: the next look is at another file, also if it is
+/// heard of before the close.
 #[test]
 fn a_look_at_what_took_the_number_of_a_descriptor_says_nothing_of_its_file() {
-    for closes in [false, true] {
+    let append = unsure(Doubt::Append);
+    for (is_closed, is_heard, expected) in
+        [(false, false, DONE), (true, true, append), (true, false, append)]
+    {
         let mut trace = Trace::new();
         let look = |trace: &mut Trace, append: bool| {
             trace.now += 1000;
-            let (kind, id) = (FileKind::Storage, Some((1, 5)));
-            let file =
-                File { kind, size: Some(1 << 20), id, append: Some(append), ..File::default() };
+            let (kind, id, size) = (FileKind::Storage, Some((1, 5)), Some(1 << 20));
+            let file = File { kind, size, id, append: Some(append), ..File::default() };
             let body = Body::Looked(Looked::File { fd: 3, file: Some(file), until: trace.now });
             trace.model.handle_event(&Event { time: trace.now, pid: 7, tid: 7, body });
+        };
+        let closes = |trace: &mut Trace, entered: u64| {
+            let (call, offset, memory, entered) = (Synced::Close, None, None, Some(entered));
+            let close = Synchronous { call, entered, fd: 3, offset, memory, count: 0, ret: 0 };
+            is_closed.then(|| trace.tell(Body::Synchronous(close)));
         };
         look(&mut trace, true);
         trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 512)]));
         trace.tell(pwrite(3, 512, 512));
-        if closes {
-            trace.tell(close(3));
+        let now = trace.now;
+        if is_heard {
+            closes(&mut trace, now);
         }
         look(&mut trace, false);
+        if !is_heard {
+            closes(&mut trace, now);
+        }
         trace.exit(ExitStatus::Code(0));
-        let expected = if closes { unsure(Doubt::Append) } else { (Half::Done, None) };
         let verdict = trace.verdict();
         assert_eq!((verdict.half, verdict.doubt), expected);
     }
@@ -655,5 +666,24 @@ fn what_comes_again_when_nothing_is_watched_any_more_is_unsure() {
             false => [(Half::Open, None), (Half::Retried, None)],
         };
         assert_eq!(told, expected);
+    }
+}
+
+/// What was done through a descriptor before it was given up is not done by the file that has its number then.
+#[test]
+fn what_was_done_through_a_descriptor_before_its_close_is_of_an_unknown_file() {
+    for closes in [false, true] {
+        let mut trace = refused(at(1, PWRITE, 512));
+        trace.tell(pwrite(4, 512, 512));
+        if closes {
+            trace.tell(close(4));
+        }
+        // A part of the same range.
+        trace.tell(called(Synced::Pwrite, 4, Some(512), 100, 100));
+        files(&mut trace, 5, 5);
+        trace.exit(ExitStatus::Code(0));
+        let verdict = trace.verdict();
+        let expected = if closes { unsure(Doubt::OtherDescriptor) } else { DONE };
+        assert_eq!((verdict.half, verdict.doubt), expected);
     }
 }

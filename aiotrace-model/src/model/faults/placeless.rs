@@ -21,6 +21,15 @@ pub struct Placeless {
     set: Map<SpaceId, u64>,
 }
 
+/// A descriptor of a fault for which the place of a write says nothing, as far as known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPlace {
+    fd: u32,
+    why: Doubt,
+    /// A look that began then has shown that it is not so; of another file, if the descriptor was given up before.
+    shown: Option<u64>,
+}
+
 impl Placeless {
     /// A look at a descriptor that began then has shown why the places of writes to it say nothing, if they do not. Returns
     /// whether that still holds.
@@ -45,12 +54,12 @@ impl Placeless {
     }
 
     /// The descriptors among these for which places say nothing, or may say nothing, and why.
-    pub(super) fn of(&self, space: SpaceId, fds: &[u32]) -> Vec<(u32, Doubt)> {
+    pub(super) fn of(&self, space: SpaceId, fds: &[u32]) -> Vec<NoPlace> {
         let why = |fd: u32| match self.known.get(&(space, fd)) {
             Some(why) => *why,
             None => self.is_stale(space, fd).then_some(Doubt::Append),
         };
-        fds.iter().filter_map(|fd| Some((*fd, why(*fd)?))).collect()
+        fds.iter().filter_map(|fd| Some(NoPlace { fd: *fd, why: why(*fd)?, shown: None })).collect()
     }
 
     /// A call gives up descriptors: their numbers may be of other files.
@@ -74,10 +83,16 @@ impl Placeless {
 }
 
 impl Watched {
+    /// Why the places of writes say nothing, of each descriptor for which that is so.
+    pub(super) fn why_placeless(&self) -> impl Iterator<Item = Doubt> {
+        let is_so = |it: &&NoPlace| it.shown.is_none_or(|at| self.unseen.is_closed(it.fd, at));
+        self.placeless.iter().filter(is_so).map(|it| it.why)
+    }
+
     /// O_APPEND was set then: a write that was submitted before may have had a place, and what comes after it has none.
     fn appends(&mut self, set: u64) {
         let is_before = |it: &Request| it.is_write() && it.entered <= set;
-        if self.kind.owed().iter().any(|it| is_before(&it.1.request)) {
+        if self.kind.owed().any(|it| is_before(&it.1.request)) {
             self.again.get_or_insert(Doubt::Append);
         }
     }
@@ -92,8 +107,16 @@ impl Faults {
         let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
         let is_its = |it: &&mut Watched| is_meant(it) && !it.unseen.is_closed(fd, began);
         for it in self.watched.values_mut().filter(is_its) {
-            it.placeless.retain(|(of, _)| *of != fd);
-            it.placeless.extend(why.map(|why| (fd, why)));
+            match why {
+                Some(why) => {
+                    it.placeless.retain(|of| of.fd != fd);
+                    it.placeless.push(NoPlace { fd, why, shown: None });
+                }
+                None => {
+                    let of_it = it.placeless.iter_mut().filter(|it| it.fd == fd);
+                    of_it.for_each(|it| it.shown = it.shown.or(Some(began)));
+                }
+            }
         }
     }
 

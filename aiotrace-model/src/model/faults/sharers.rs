@@ -3,11 +3,11 @@
 
 use std::hash::Hash;
 
-use super::{FRESH, Faults, watched::Watched};
+use super::{FRESH, Faults, placeless::NoPlace, watched::Watched};
 use crate::{
     any_order::AnyOrder as _,
     event::{File, SpaceId, Synchronous, Ways},
-    model::{Doubt, Map, Model, Question, owed::gives_up, unseen::Unseen},
+    model::{Map, Model, Question, owed::gives_up, unseen::Unseen},
 };
 
 /// Descriptors that one call makes worth a look.
@@ -73,10 +73,11 @@ impl Sharers {
         known.filter(|it| time.saturating_sub(it.0) < FRESH).copied()
     }
 
-    /// A call gives up descriptors: their numbers may be of other files.
+    /// A call gives up descriptors: their numbers may be of other files, and what was done through them stays unknown.
     pub(super) fn gave_up(&mut self, space: SpaceId, call: &Synchronous) {
         without(&mut self.ids, space, call);
         without(&mut self.ways, space, call);
+        without(&mut self.calls, space, call);
     }
 
     /// A mapping was made: what was looked up before is not true any more.
@@ -211,7 +212,7 @@ impl Model {
         time: u64,
         written: &[u32],
         unseen: &mut Unseen,
-    ) -> Vec<(u32, Doubt)> {
+    ) -> Vec<NoPlace> {
         if self.faults.owing.is_empty() {
             self.faults.sharers.ways.clear();
         }

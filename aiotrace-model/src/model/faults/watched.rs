@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aiotrace_common::synchronous::{Call, Does};
 
-use super::{NO_REQUEST, again::Since, synchronous::Like};
+use super::{NO_REQUEST, again::Since, placeless::NoPlace, synchronous::Like};
 use crate::{
     event::{Args, Fault, Handle, SpaceId, Syscall},
     model::{
@@ -90,7 +90,7 @@ impl Kind {
 
     /// Whether a sync is left to be done.
     pub fn syncs(&self) -> bool {
-        self.owed().iter().any(|it| does(&it.1.request) == Some(Does::Sync))
+        self.owed().any(|it| does(&it.1.request) == Some(Does::Sync))
     }
 
     /// How many requests are left.
@@ -103,12 +103,14 @@ impl Kind {
     }
 
     /// The requests that are left, with their places in the call.
-    pub fn owed(&self) -> Vec<(u32, &Owed)> {
-        match self {
-            Self::Submit { left, .. } => left.iter().map(|(place, it)| (*place, it)).collect(),
-            Self::Completion { owed: Some(owed), .. } => vec![(NO_REQUEST, owed)],
-            Self::Completion { .. } | Self::Call | Self::Destroy => Vec::new(),
-        }
+    pub fn owed(&self) -> impl Iterator<Item = (u32, &Owed)> {
+        let (several, one) = match self {
+            Self::Submit { left, .. } => (Some(left), None),
+            Self::Completion { owed, .. } => (None, owed.as_deref()),
+            Self::Call | Self::Destroy => (None, None),
+        };
+        let several = several.into_iter().flatten().map(|(place, it)| (*place, it));
+        several.chain(one.map(|it| (NO_REQUEST, it)))
     }
 }
 
@@ -146,8 +148,8 @@ pub struct Watched {
     pub wants: Vec<Want>,
     /// Descriptors that it writes to, the first ones.
     pub written: Vec<u32>,
-    /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
-    pub placeless: Vec<(u32, Doubt)>,
+    /// Those of them whose places say nothing: what seems to be a retry may be the next write.
+    pub placeless: Vec<NoPlace>,
     /// What may do its requests without being seen.
     pub unseen: Unseen,
     /// Descriptors through which they were done, which a look has shown to be of the file, and when that look was over.
@@ -210,7 +212,7 @@ pub struct Told {
 /// The descriptors that are written to, the first ones.
 pub fn written(kind: &Kind) -> Vec<u32> {
     let mut all: Vec<u32> = Vec::new();
-    let requests = kind.owed().into_iter().map(|(_, owed)| &owed.request);
+    let requests = kind.owed().map(|(_, owed)| &owed.request);
     for request in requests.filter(|it| it.is_write()) {
         if all.len() < MOST_WRITTEN && !all.contains(&request.fd) {
             all.push(request.fd);
@@ -221,7 +223,7 @@ pub fn written(kind: &Kind) -> Vec<u32> {
 
 /// What its first requests do.
 pub fn places(kind: &Kind) -> Vec<Place> {
-    let all = kind.owed().into_iter().filter_map(|(_, owed)| Place::of(&owed.request));
+    let all = kind.owed().filter_map(|(_, owed)| Place::of(&owed.request));
     all.take(MOST_PLACES).collect()
 }
 
@@ -346,12 +348,12 @@ impl Watched {
 
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
-        match (self.half_by_place(watches), self.placeless.first()) {
+        match (self.half_by_place(watches), self.why_placeless().next()) {
             // What came again may have been a wait for one of those.
             ((Half::Retried, None), _) if self.waits() && self.is_unreaped => {
                 (Half::Unsure, Some(self.again.unwrap_or(Doubt::Unreaped)))
             }
-            ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
+            ((Half::Retried | Half::Done, _), Some(why)) => (Half::Unsure, Some(why)),
             ((Half::Retried | Half::Done, _), _) if self.again.is_some() => {
                 (Half::Unsure, self.again)
             }
@@ -370,15 +372,15 @@ impl Watched {
 
     /// Why all that seems to be lost may have been done unseen.
     fn may_be_done(&self) -> Option<Doubt> {
-        let owed = self.kind.owed();
-        let mut lost = owed.iter().filter(|(_, it)| it.why().is_none()).map(|it| &it.1.request);
+        let owed = self.kind.owed().map(|it| it.1);
+        let mut lost = owed.filter(|it| it.why().is_none()).map(|it| &it.request);
         let first = lost.next().and_then(|it| self.unseen.why(it))?;
         lost.all(|it| self.unseen.why(it).is_some()).then_some(first)
     }
 
     /// What it wrote to may be a socket: nobody looks at send(2).
     fn may_be_sent(&self) -> bool {
-        self.placeless.iter().any(|it| it.1 == Doubt::Stream)
+        self.why_placeless().any(|it| it == Doubt::Stream)
     }
 
     /// The same, if requests are told apart by their places.

@@ -80,7 +80,8 @@ impl Case<'_> {
             // While the process goes on, it may still reap what is left.
             Some(Doubt::Unreaped) => {
                 let goes_on = self.verdict.going == Some(Going::Running);
-                self.fault.jobs.is_empty() && (self.player.left || goes_on || self.is_lossy())
+                self.fault.jobs.is_empty()
+                    && (self.player.left.is_some() || goes_on || self.is_lossy())
             }
             // The programs use an offset of a file more than once. (A request at a new offset is certainly a retry:
             // see the tests of single programs.)

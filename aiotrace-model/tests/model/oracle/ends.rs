@@ -50,7 +50,8 @@ impl Player<'_> {
     /// The context ends: whether something is left in it.
     pub fn leaves(&mut self) {
         let context = &self.kernel.contexts[self.ctx];
-        self.left = context.open().next().is_some() || context.unreaped() > 0;
+        let unreaped = context.order[self.reaped..].iter().copied();
+        self.left = context.open().chain(unreaped).map(|it| self.began[it]).min();
     }
 
     pub fn gone(&self, how: How) -> Body {

@@ -132,7 +132,9 @@ impl Case<'_> {
                     self.check(is_retried, "not tried again");
                     let is_other = self.submitted_before_next_call();
                     self.check(!is_other || self.is_lossy(), "it may be for other requests");
-                    let is_left = self.player.left && !self.is_lossy();
+                    // What was submitted after the next call, that did not wait for.
+                    let next = self.fault.next_call.unwrap_or(u64::MAX);
+                    let is_left = self.player.left.is_some_and(|it| it < next) && !self.is_lossy();
                     self.check(!is_left, "it may have counted for a wait");
                 }
                 Half::Lost | Half::Leaked | Half::Done => self.wrong("nothing is at stake"),

@@ -63,8 +63,9 @@ pub struct Player<'a> {
     pub findings: Vec<Finding>,
     /// How the process ended; `None`: it has not ended.
     pub end: Option<End>,
-    /// The context ended with requests in flight or completions in the ring.
-    pub left: bool,
+    /// When the first of the requests was submitted with which the context ended, in flight or in the ring; `None`: there
+    /// were none.
+    pub left: Option<u64>,
     /// At the end, the process had been silent for long.
     pub hangs: bool,
     /// When a record was lost for the first time.
@@ -95,6 +96,8 @@ pub struct Player<'a> {
     pub used: u32,
     /// The works of the requests that were accepted.
     pub accepted: Vec<Job>,
+    /// When they were submitted.
+    pub began: Vec<u64>,
 }
 
 impl<'a> Player<'a> {
@@ -130,7 +133,7 @@ impl<'a> Player<'a> {
             verdicts: Vec::new(),
             findings: Vec::new(),
             end: None,
-            left: false,
+            left: None,
             hangs: false,
             lost_since: None,
             untold: 0,
@@ -151,6 +154,7 @@ impl<'a> Player<'a> {
             provoked: 0,
             used: 5,
             accepted: Vec::new(),
+            began: Vec::new(),
         };
         player.tell(process(Some(SPACE), Change::Attached));
         player.tell(process(Some(SPACE), Change::Seen));
@@ -300,6 +304,7 @@ impl<'a> Player<'a> {
         let batch: Vec<_> = batch.into_iter().map(resolve).collect();
         let jobs: Vec<Job> = batch.iter().map(|it| self.truth.job(it.0)).collect();
         self.accepted.extend(&jobs[..accepted]);
+        self.began.resize(self.accepted.len(), entered);
         self.tick();
         // The program submits these again because of what it knew when it made the call.
         for job in &jobs[..accepted] {
