@@ -66,6 +66,19 @@ fn may_do_unseen(call: &Synchronous, does: Does) -> bool {
     }
 }
 
+/// Whether a call was asked for a number of bytes, and moves less only where the file ends.
+fn is_asked(call: &Synchronous) -> bool {
+    call.call.does() == Does::Read && !call.call.is_vectored()
+}
+
+/// The range of a file that a call has moved from there on. A read that moves less than it was asked for has reached the end of
+/// the file.
+fn moved_by(call: &Synchronous, offset: u64) -> (u64, u64) {
+    let moved = call.ret.max(0) as u64;
+    let length = if is_asked(call) { moved.max(call.count) } else { moved };
+    (offset, offset.saturating_add(length))
+}
+
 /// Whether a call gives up this descriptor.
 pub fn gives_up(call: &Synchronous, fd: u32) -> bool {
     let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
@@ -270,8 +283,14 @@ impl Owed {
                 }
                 if is_enough { Done::All } else { Done::Touched }
             }
-            (_, Some(offset)) if is_same => self.called(call, offset.max(0) as u64),
-            (_, Some(offset)) => self.clone().called(call, offset.max(0) as u64),
+            (_, Some(offset)) => {
+                let range = moved_by(call, offset.max(0) as u64);
+                match (self.may_cover(range), is_same) {
+                    (false, _) => Done::Not,
+                    (true, true) => self.called(call, range),
+                    (true, false) => self.clone().called(call, range),
+                }
+            }
             (_, None) if is_same => {
                 self.doubt = Some(Doubt::UnknownPlace);
                 Done::Touched
@@ -287,18 +306,14 @@ impl Owed {
         Done::Touched
     }
 
-    /// Takes a call that moved data at this offset.
-    fn called(&mut self, call: &Synchronous, offset: u64) -> Done {
-        let moved = call.ret.max(0) as u64;
-        // A read that moves less than it was asked for has reached the end of the file.
-        let is_asked = call.call.does() == Does::Read && !call.call.is_vectored();
-        let length = if is_asked { moved.max(call.count) } else { moved };
-        let why = self.why_other_memory(offset, call.memory.as_ref());
-        let done = self.cover((offset, offset.saturating_add(length)));
+    /// Takes a call that moved data of this range.
+    fn called(&mut self, call: &Synchronous, range: (u64, u64)) -> Done {
+        let why = self.why_other_memory(range.0, call.memory.as_ref());
+        let done = self.cover(range);
         if done != Done::Not {
             self.again = self.again.or(why);
             // The rest may be beyond the end of the file.
-            self.is_partly |= is_asked && moved < call.count;
+            self.is_partly |= is_asked(call) && (call.ret.max(0) as u64) < call.count;
         }
         done
     }
@@ -377,6 +392,16 @@ impl Owed {
         self.missing.iter().any(|it| it.0 < to && from < it.1)
     }
 
+    /// Whether somebody who has moved this range has done a part of it.
+    fn may_cover(&self, (from, to): (u64, u64)) -> bool {
+        self.overlaps((from, to)) || self.is_nothing() && (from..=to).contains(&self.span.0)
+    }
+
+    /// A request of no bytes misses nothing: a call at its offset has done it.
+    fn is_nothing(&self) -> bool {
+        self.span.0 >= self.span.1
+    }
+
     /// Somebody has moved this range.
     fn cover(&mut self, (from, to): (u64, u64)) -> Done {
         if self.is_vague {
@@ -399,8 +424,7 @@ impl Owed {
             return Done::Touched;
         }
         self.missing = outside;
-        // A request of no bytes misses nothing: a call at its offset has done it.
-        let is_nothing = self.span.0 >= self.span.1 && (from..=to).contains(&self.span.0);
+        let is_nothing = self.is_nothing() && (from..=to).contains(&self.span.0);
         match self.left() {
             0 if before > 0 || is_nothing => Done::All,
             left if left < before => Done::Touched,

@@ -121,7 +121,7 @@ impl Faults {
                 it.space == attempt.space && it.time <= attempt.entered && !it.written.is_empty()
             };
             let Some(watched) = watched.filter(may_be) else { continue };
-            if watched.kind.owed().iter().any(|it| it.1.is_refilled_by(request)) {
+            if watched.kind.owed().any(|it| it.1.is_refilled_by(request)) {
                 watched.since.goes_on(Doubt::Refilled);
             }
         }

@@ -147,7 +147,7 @@ impl Faults {
     /// What may do without being seen what a fault left undone then.
     fn unseen(&self, time: u64, kind: &Kind) -> Unseen {
         match self.watches {
-            true => Unseen::new(time, kind.owed().into_iter().map(|it| &it.1.request)),
+            true => Unseen::new(time, kind.owed().map(|it| &it.1.request)),
             false => Unseen::default(),
         }
     }

@@ -92,7 +92,7 @@ impl Watched {
     /// O_APPEND was set then: a write that was submitted before may have had a place, and what comes after it has none.
     fn appends(&mut self, set: u64) {
         let is_before = |it: &Request| it.is_write() && it.entered <= set;
-        if self.kind.owed().iter().any(|it| is_before(&it.1.request)) {
+        if self.kind.owed().any(|it| is_before(&it.1.request)) {
             self.again.get_or_insert(Doubt::Append);
         }
     }

@@ -140,7 +140,7 @@ impl Watched {
 
     /// Whether some of what is left may have been done through this descriptor.
     pub(super) fn is_through(&self, fd: u32) -> bool {
-        self.kind.owed().iter().any(|it| it.1.is_through(fd))
+        self.kind.owed().any(|it| it.1.is_through(fd))
     }
 
     /// Whether it is about requests.
@@ -200,7 +200,7 @@ impl Faults {
                 // The next sync is about this, too.
                 watched.since.goes_on(Doubt::Submitted);
             }
-            if child.is_none() && watched.kind.owed().iter().any(|it| it.1.is_refilled(call)) {
+            if child.is_none() && watched.kind.owed().any(|it| it.1.is_refilled(call)) {
                 watched.since.goes_on(Doubt::Refilled);
             }
             let sharers = &mut self.sharers;

@@ -90,7 +90,7 @@ impl Kind {
 
     /// Whether a sync is left to be done.
     pub fn syncs(&self) -> bool {
-        self.owed().iter().any(|it| does(&it.1.request) == Some(Does::Sync))
+        self.owed().any(|it| does(&it.1.request) == Some(Does::Sync))
     }
 
     /// How many requests are left.
@@ -103,12 +103,14 @@ impl Kind {
     }
 
     /// The requests that are left, with their places in the call.
-    pub fn owed(&self) -> Vec<(u32, &Owed)> {
-        match self {
-            Self::Submit { left, .. } => left.iter().map(|(place, it)| (*place, it)).collect(),
-            Self::Completion { owed: Some(owed), .. } => vec![(NO_REQUEST, owed)],
-            Self::Completion { .. } | Self::Call | Self::Destroy => Vec::new(),
-        }
+    pub fn owed(&self) -> impl Iterator<Item = (u32, &Owed)> {
+        let (several, one) = match self {
+            Self::Submit { left, .. } => (Some(left), None),
+            Self::Completion { owed, .. } => (None, owed.as_deref()),
+            Self::Call | Self::Destroy => (None, None),
+        };
+        let several = several.into_iter().flatten().map(|(place, it)| (*place, it));
+        several.chain(one.map(|it| (NO_REQUEST, it)))
     }
 }
 
@@ -210,7 +212,7 @@ pub struct Told {
 /// The descriptors that are written to, the first ones.
 pub fn written(kind: &Kind) -> Vec<u32> {
     let mut all: Vec<u32> = Vec::new();
-    let requests = kind.owed().into_iter().map(|(_, owed)| &owed.request);
+    let requests = kind.owed().map(|(_, owed)| &owed.request);
     for request in requests.filter(|it| it.is_write()) {
         if all.len() < MOST_WRITTEN && !all.contains(&request.fd) {
             all.push(request.fd);
@@ -221,7 +223,7 @@ pub fn written(kind: &Kind) -> Vec<u32> {
 
 /// What its first requests do.
 pub fn places(kind: &Kind) -> Vec<Place> {
-    let all = kind.owed().into_iter().filter_map(|(_, owed)| Place::of(&owed.request));
+    let all = kind.owed().filter_map(|(_, owed)| Place::of(&owed.request));
     all.take(MOST_PLACES).collect()
 }
 
@@ -370,8 +372,8 @@ impl Watched {
 
     /// Why all that seems to be lost may have been done unseen.
     fn may_be_done(&self) -> Option<Doubt> {
-        let owed = self.kind.owed();
-        let mut lost = owed.iter().filter(|(_, it)| it.why().is_none()).map(|it| &it.1.request);
+        let owed = self.kind.owed().map(|it| it.1);
+        let mut lost = owed.filter(|it| it.why().is_none()).map(|it| &it.request);
         let first = lost.next().and_then(|it| self.unseen.why(it))?;
         lost.all(|it| self.unseen.why(it).is_some()).then_some(first)
     }

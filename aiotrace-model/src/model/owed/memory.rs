@@ -29,11 +29,11 @@ impl Owed {
     /// its memory is not known. (A program that prints a message does neither.)
     pub fn may_be_moved_by(&self, call: &Synchronous) -> bool {
         let moved = call.ret.max(0) as u64;
-        let own = self.request.memory();
-        let is_same = own
-            .zip(call.memory.as_ref())
-            .is_none_or(|(own, used)| used.each(moved).any(|range| own.overlap(range)));
-        moved > 0 && (is_same || moved == self.left())
+        let is_same = || {
+            let both = self.request.memory().zip(call.memory.as_ref());
+            both.is_none_or(|(own, used)| used.each(moved).any(|range| own.overlap(range)))
+        };
+        moved > 0 && (moved == self.left() || is_same())
     }
 
     /// Why the same request, submitted again, may move other data than what is missing.
@@ -56,9 +56,11 @@ impl Owed {
 
     /// Whether a call has put other data into the memory of a write.
     pub fn is_refilled(&self, call: &Synchronous) -> bool {
-        let is_read =
-            matches!(call.call.does(), Does::Read | Does::Receive) && self.request.is_write();
-        let both = self.request.memory().filter(|_| is_read).zip(call.memory.as_ref());
+        let is_read = matches!(call.call.does(), Does::Read | Does::Receive);
+        if !is_read || !self.request.is_write() {
+            return false;
+        }
+        let both = self.request.memory().zip(call.memory.as_ref());
         both.is_some_and(|(own, read)| {
             read.each(call.ret.max(0) as u64).any(|range| own.overlap(range))
         })
@@ -66,8 +68,10 @@ impl Owed {
 
     /// The same of a request that reads.
     pub fn is_refilled_by(&self, read: &Request) -> bool {
-        let own = self.request.memory().filter(|_| self.request.is_write());
-        let both = own.zip(read.memory());
+        if !self.request.is_write() {
+            return false;
+        }
+        let both = self.request.memory().zip(read.memory());
         both.is_some_and(|(own, read)| read.each(u64::MAX).any(|range| own.overlap(range)))
     }
 }
