@@ -4,7 +4,8 @@ use aiotrace_common::abi;
 use aiotrace_model::{
     event::{
         Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Frame,
-        Gone, Handle, How, IoEvent, Iocb, Limit, Looked, Moved, Ring, RingFound, Stack, Syscall, Ways,
+        Gone, Handle, How, IoEvent, Iocb, Limit, Looked, Moved, Ring, RingFound, Stack, Syscall,
+        Ways,
     },
     model::{
         Bound, Doubt, Finding, Model, Name, Settings, Severity, Thresholds,
@@ -928,11 +929,11 @@ fn what_a_process_held_when_it_was_denied_a_context_is_told() {
         let mut trace = Trace::seen(true);
         (0..made).for_each(|it| trace.setup_by(&[1], 0x1000 + it * 0x1000));
         if lost {
-            trace.tell(Body::Lost(aiotrace_common::record::Lost::BufferFull, 1));
+            trace.tell(Body::Lost { records: 1 });
         }
         trace.call(-11, Args::Setup { nr_events: 64, ctxp: Address(0), stored: None });
         trace.tell(Body::Looked(Looked::Limit(Limit { used: 2, limit: 9, holders: Vec::new() })));
-        let found = trace.model.take_findings();
+        let found = trace.findings();
         found.iter().find(|it| it.name == Name::SetupDenied).expect("it is found").message()
     };
     let rest = " later fs.aio-nr is 2 of 9";
@@ -944,6 +945,9 @@ fn what_a_process_held_when_it_was_denied_a_context_is_told() {
     // It may have made others, or ended these.
     for (made, lost) in [(0, false), (2, true)] {
         let message = denied(made, lost);
-        assert!(message.starts_with("io_setup(64) = EAGAIN: ") && !message.contains("held"), "{message}");
+        assert!(
+            message.starts_with("io_setup(64) = EAGAIN: ") && !message.contains("held"),
+            "{message}"
+        );
     }
 }

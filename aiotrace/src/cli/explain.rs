@@ -68,7 +68,8 @@ pub fn run(options: Options) -> Result<u8> {
 
 fn subject(name: &str) -> Result<Subject> {
     let call = Syscall::ALL.into_iter().find(|it| it.name() == name).map(Subject::Call);
-    let completion = || matches!(name, "completion" | "complete" | "io_event").then_some(Subject::Completion);
+    let completion =
+        || matches!(name, "completion" | "complete" | "io_event").then_some(Subject::Completion);
     let finding = || Name::ALL.iter().copied().find(|it| it.text() == name).map(Subject::Finding);
     let verdict = || Some(verdicts::of(name)).filter(|it| !it.is_empty()).map(Subject::Verdict);
     let errno = || named(name).map(Subject::Errno);

@@ -29,12 +29,15 @@ impl Faults {
             // Whether these calls are made at other times, too, shows until it is told.
             self.owing.insert(number);
         }
-        if half == Half::Retried && watched.next_fault && !watched.succeeded {
-            // The next fault's verdict goes on from here. A descriptor that was looked at after what has been heard may have
-            // become another one before the look.
-            if watched.here.iter().any(|it| it.1 >= self.heard) {
-                watched.again.get_or_insert(Doubt::OtherDescriptor);
-            }
+        let hands_over = half == Half::Retried && watched.next_fault && !watched.succeeded;
+        // It is told at once. A descriptor that was looked at after what has been heard may have become another one before the
+        // look.
+        let is_ahead = watched.here.iter().any(|it| it.1 >= self.heard);
+        if is_ahead && (hands_over || watched.told.is_some()) {
+            watched.again.get_or_insert(Doubt::OtherDescriptor);
+        }
+        if hands_over {
+            // The next fault's verdict goes on from here.
             let half = watched.half(self.watches);
             self.close(number, half, None, None);
         } else if watched.told.is_some() {
