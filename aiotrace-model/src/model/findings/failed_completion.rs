@@ -71,7 +71,8 @@ impl Basis for FailedCompletion {
                 let [count, all] = [count, all].map(thousands);
                 format!(
                     "{last}{count} of {all} requests with RWF_NOWAIT completed with res=-11 (EAGAIN), this one \
-                     {request}: they would have waited inside of io_submit, so they were not made"
+                     {request}: they would have waited inside of io_submit, so the program has to make each of them \
+                     another way"
                 )
             }
         };
