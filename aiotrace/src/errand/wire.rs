@@ -74,7 +74,7 @@ impl Incoming {
     pub fn take(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         const FIRST: usize = 4096;
         if self.bytes.is_empty() {
-            self.bytes.resize(FIRST, 0);
+            self.bytes = vec![0; FIRST];
         }
         let mut space = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
         let received = {
