@@ -100,10 +100,6 @@ pub fn run(options: Options) -> Result<u8> {
         // SIGTERM and SIGHUP sent to aiotrace are meant for the program: pass them on.
         let _ = kill(child.as_pid(), signal);
     }
-    if outcome.reason == collector::Reason::TimeOver && child.is_running() {
-        let pid = child.pid();
-        eprintln!("aiotrace: the program goes on, untraced: process {pid}; aiotrace waits for it");
-    }
     let status = child.wait(outcome.status).context("cannot learn the program's status")?;
     if let Some(why) = outcome.failed {
         eprintln!("aiotrace: status 1, as {why}; that of the program is {status}");

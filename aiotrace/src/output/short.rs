@@ -180,7 +180,7 @@ fn usage(end: &Ended, it: &Usage) -> Vec<String> {
 /// Whether its files are asynchronous.
 fn inline(it: &Usage) -> String {
     let share = match it.inline {
-        (0, _) => "it is unknown how many were done before io_submit returned".to_owned(),
+        (0, _) => "unknown".to_owned(),
         (all, some) => {
             let percent = some as f64 * 100.0 / all as f64;
             format!("{percent:.0} % were done before io_submit returned")

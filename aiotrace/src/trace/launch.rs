@@ -15,7 +15,7 @@ use nix::{
     fcntl::{AT_FDCWD, AtFlags, OFlag},
     sys::{
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+        wait::{WaitStatus, waitpid},
     },
     unistd::{AccessFlags, ForkResult, Pid, User, execvp, faccessat, fork, pipe2, setgid, setuid},
 };
@@ -138,12 +138,6 @@ impl Child {
             Ok(()) => Err(ExecError::Exec(Errno::from_raw(i32::from_ne_bytes(code)))),
             Err(_) => Ok(()), // closed by the exec
         }
-    }
-
-    /// Whether the program has not ended yet.
-    pub fn is_running(&self) -> bool {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        matches!(waitid(Id::Pid(self.pid), flags), Ok(WaitStatus::StillAlive))
     }
 
     /// Waits for the program to end. Gives its exit code, or 128 plus its signal. `traced`: the
