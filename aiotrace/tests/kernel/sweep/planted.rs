@@ -12,7 +12,7 @@ use super::{
 
 fn each_planted_defect_is_found_as_its_kind_and_nothing_else() {
     let sweep = Sweep::new();
-    let output = sweep.run(&["--check", &check(), "-j", "2", "--timeout", "3s"], &["planted"]);
+    let output = sweep.run(&["--check", &check(), "-j", "2", "--timeout", "6s"], &["planted"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let expected = [
         "io_getevents reap_header EINTR always: hung",
@@ -77,7 +77,8 @@ fn the_repaired_twin_has_no_defect() {
     let output = sweep.run(&["--check", &check(), "-j", "2"], &["planted", "repaired"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert_eq!(bad(&sweep.outcomes()), [""; 0], "{}", text(&output));
-    assert!(sweep.outcomes().len() > 40, "{}", text(&output));
+    // How many functions have a name of their own depends on the compiler.
+    assert!(sweep.outcomes().len() > 35, "{}", text(&output));
 }
 
 fn threads_and_a_program_without_symbols_have_the_same_outcomes() {
