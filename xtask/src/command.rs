@@ -82,12 +82,3 @@ pub fn dies_with_us(command: &mut Command) {
         });
     }
 }
-
-/// Makes this thread, and the processes and threads that it starts, give way to others that want a processor: at once,
-/// while those with the lowest priority would keep it for some milliseconds, and each stop by ptrace would take so long.
-pub fn give_way() {
-    let parameter = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `parameter` lives until the call is over. On Linux 0 is the calling thread. It cannot fail: anyone may
-    // give way.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter) };
-}

@@ -10,7 +10,6 @@ mod run;
 use std::{
     env,
     process::{Command, ExitCode},
-    thread,
 };
 
 use anyhow::Result;
@@ -93,37 +92,24 @@ fn run_parts(options: &Options, report: &mut Report) {
     }
 }
 
-/// Runs the kernel tests on this machine, and in guests beside them: most of our own tests wait most of their time. The
-/// guests get the processors when nobody else wants them.
+/// Runs the kernel tests on this machine, and then in guests: beside one another both fail, because a guest that gets no
+/// processor for a while sees time pass all the same.
 fn run_with_guests(options: &Options, report: &mut Report) {
+    report.part("kernel tests", |report| run_all_kernel_tests(options, report));
+    report.part("other commands", |report| other_commands(options, report));
     if env::var_os(kernels::DIRECTORY).is_none() {
         let reason = format!("other kernels: {} names no directory of them", kernels::DIRECTORY);
-        not_tested(&reason, options, report);
-        report.part("kernel tests", |report| run_all_kernel_tests(options, report));
-        return report.part("other commands", |report| other_commands(options, report));
+        return not_tested(&reason, options, report);
     }
     match vm::missing() {
         Ok(missing) => missing.into_iter().for_each(|it| not_tested(&it, options, report)),
         Err(error) => report.fail(format!("other kernels: {error:#}")),
     }
-    // Built before the guests build for other architectures: they would keep cargo for minutes.
-    let binaries = report.part("building for them", build);
-    thread::scope(|scope| {
-        let guests = scope.spawn(|| {
-            command::give_way();
-            (vm::check(&vm::Options::default()), vm::check(&vm::Options::of_cost()))
-        });
-        if let Some(binaries) = binaries {
-            report.part("kernel tests", |report| run_kernel_tests_of(&binaries, options, report));
-        }
-        report.part("other commands", |report| other_commands(options, report));
-        report.part("other kernels after them", |report| match guests.join() {
-            Ok((tests, costs)) => {
-                report.guests("other kernels", tests);
-                report.guests("what the probes cost", costs);
-            }
-            Err(_) => report.fail("other kernels: xtask itself failed".to_owned()),
-        });
+    report.part("other kernels", |report| {
+        report.guests("other kernels", vm::check(&vm::Options::default()));
+    });
+    report.part("instructions in guests", |report| {
+        report.guests("what the probes cost", vm::check(&vm::Options::of_cost()));
     });
 }
 
