@@ -12,7 +12,7 @@ use super::{
 
 fn each_planted_defect_is_found_as_its_kind_and_nothing_else() {
     let sweep = Sweep::new();
-    let output = sweep.run(&["--check", &check(), "-j", "2", "--timeout", "6s"], &["planted"]);
+    let output = sweep.run(&["--check", &check(), "-j", "2", "--timeout", "4s"], &["planted"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let expected = [
         "io_getevents reap_header EINTR always: hung",
