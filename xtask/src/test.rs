@@ -132,15 +132,11 @@ fn other_commands(options: &Options, report: &mut Report) {
     report.check("cargo xtask bench, in short", bench::smoke());
 }
 
-/// Builds what the kernel tests need.
-fn build(report: &mut Report) -> Option<binaries::Binaries> {
-    let built = binaries::build();
-    built.inspect_err(|error| report.fail(format!("kernel tests: {error:#}"))).ok()
-}
-
+/// Builds what the kernel tests need, and runs them with each source of events.
 fn run_all_kernel_tests(options: &Options, report: &mut Report) {
-    if let Some(binaries) = build(report) {
-        run_kernel_tests_of(&binaries, options, report);
+    match binaries::build() {
+        Ok(binaries) => run_kernel_tests_of(&binaries, options, report),
+        Err(error) => report.fail(format!("kernel tests: {error:#}")),
     }
 }
 

@@ -77,8 +77,8 @@ fn the_repaired_twin_has_no_defect() {
     let output = sweep.run(&["--check", &check(), "-j", "2"], &["planted", "repaired"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert_eq!(bad(&sweep.outcomes()), [""; 0], "{}", text(&output));
-    // How many functions have a name of their own depends on the compiler.
-    assert!(sweep.outcomes().len() > 35, "{}", text(&output));
+    // Outcomes would be fewer: which functions share a name depends on the compiler.
+    assert!(sweep.lines().len() > 40, "{}", text(&output));
 }
 
 fn threads_and_a_program_without_symbols_have_the_same_outcomes() {
