@@ -38,7 +38,7 @@ fn main() -> Result<()> {
         Err(reason) if env::var_os("AIOTRACE_REQUIRE_EBPF").is_some() => return Err(reason),
         Err(reason) => {
             println!("cargo:warning=building without the BPF probes: {reason:#}");
-            println!("cargo:warning=`cargo xtask setup` installs what is missing");
+            println!("cargo:warning=in a checkout, `cargo xtask setup` installs what is missing");
             "Objects { probes: None, list: None }"
         }
     };

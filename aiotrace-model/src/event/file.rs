@@ -16,7 +16,7 @@ pub struct File {
     /// It is open with O_APPEND, so that writes go to its end, whatever their offset is; `None` if that could not be
     /// read.
     pub append: Option<bool>,
-    /// Its file system is in memory: tmpfs, for instance.
+    /// It is a regular file, and its file system is in memory: tmpfs, for instance.
     pub in_memory: bool,
     /// How its requests must be aligned, if it is open with O_DIRECT.
     pub alignment: Option<Alignment>,

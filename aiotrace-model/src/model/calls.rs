@@ -62,9 +62,7 @@ impl Model {
             }
             Args::Getevents { ctx, .. } if !self.settings.every_call => *ctx,
             Args::Submit { ctx, nr, iocbs, .. } => {
-                if self.submits.len() < MOST_NAMES || self.submits.contains_key(&event.pid) {
-                    *self.submits.entry(event.pid).or_default() += 1;
-                }
+                self.went_on(event, call);
                 self.submit(event, call, *ctx, *nr, iocbs);
                 *ctx
             }
@@ -186,11 +184,9 @@ impl Model {
         }
         let is_injected = self.faults.rules.injected(call);
         let began = call.began(event);
-        if let Some((time, ctx)) = self.eagains.remove(&event.tid).filter(|_| !is_injected) {
-            self.submit_eagain((time, event.pid, event.tid), (ctx, time), None);
-        }
+        let is_next_refused = self.eagains.remove(&event.tid).is_some_and(|it| it == ctx);
         if call.ret == EAGAIN && !is_injected {
-            self.submit_eagain((event.time, event.pid, event.tid), (ctx, began), call.ring);
+            self.submit_eagain(event, (ctx, began), call.ring, None);
         }
         let accepted = count(call.ret) as usize;
         let entered = call.entered.unwrap_or(0);
@@ -283,6 +279,9 @@ impl Model {
             self.inline(event, &request, is_inline);
         }
         let given = nr.max(0) as u64;
+        if is_next_refused && !is_injected {
+            self.submit_eagain(event, (ctx, began), call.ring, Some((accepted as u64, given)));
+        }
         if (accepted as u64) < given && accepted > 0 && !is_injected {
             let rest = iocbs.iter().enumerate().skip(accepted).filter_map(as_request);
             let (ids, counts) = ((event.pid, event.tid), (given, accepted as u64));
@@ -327,7 +326,7 @@ impl Model {
     pub(super) fn refused(&mut self, event: &Event, refused: &Refused) {
         let has_room = self.eagains.len() < MOST_NAMES;
         if refused.ret == EAGAIN && refused.index > 0 && has_room {
-            self.eagains.insert(event.tid, (event.time, refused.ctx));
+            self.eagains.insert(event.tid, refused.ctx);
         }
     }
 

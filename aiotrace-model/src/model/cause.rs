@@ -12,6 +12,7 @@
 
 use aiotrace_common::abi;
 
+use super::ContextId;
 use crate::{
     errno::returned::{EBADF, EFAULT, EINVAL, EOPNOTSUPP, EPERM},
     event::{Args, Handle, Iocb, RW_FLAGS},
@@ -218,6 +219,11 @@ pub const UNMAPPED: &str = "its ring was unmapped, and not destroyed";
 /// Likewise: the kernel knows the context by its new place only.
 pub fn moved(to: Handle) -> String {
     format!("its ring was moved with mremap(2): its handle is {:#x} now", to.0)
+}
+
+/// Likewise: the context is one of the process that called fork(2).
+pub fn of_parent(pid: u32, id: ContextId) -> String {
+    format!("it is context {id} of process {pid}: a child of fork(2) does not inherit contexts")
 }
 
 /// A possible reason when the arguments are in order and the context exists. (Of vectors the iovecs are shown as well.)

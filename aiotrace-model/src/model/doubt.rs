@@ -119,6 +119,8 @@ pub enum Doubt {
     Stopped,
     /// statx(2) does not say what alignment the file asks for.
     Guessed,
+    /// The source stops the thread before the call returns, and nobody knows for how long.
+    Tracer,
 }
 
 impl Doubt {
@@ -268,6 +270,9 @@ impl Doubt {
             Self::Cleared => "O_APPEND may have been cleared for some of the writes, and set again",
             Self::Later => {
                 "it was looked up only after the request, and may have changed in between"
+            }
+            Self::Tracer => {
+                "ptrace stops the thread before io_submit returns to it, and a part of the time may be aiotrace's"
             }
             Self::Guessed => "the alignment is a guess, because statx(2) does not report it",
         }

@@ -112,6 +112,11 @@ impl Model {
         if is_bound && context.requests.in_flight() > 0 {
             context.doubt.get_or_insert(Doubt::Window);
         }
+        if end == End::Leaked
+            && let Some(space) = self.spaces.get_mut(&self.space(context.pid))
+        {
+            space.has_leaked = true;
+        }
         self.turns_end(&context, time);
         self.followed = self.followed.saturating_sub(context.requests.followed());
         self.ends.add(process, &context, time, end, &mut self.usages);
@@ -173,8 +178,10 @@ impl Model {
         let Some(known) = self.spaces.get_mut(&space) else { return };
         // A process that is killed drops everything.
         if !matches!(status, Some(ExitStatus::Signal(_))) {
+            // The next program has the descriptors.
+            let doubt = status.is_none().then_some(Doubt::Exec);
             for short in known.dropped(|_| true) {
-                self.dropped(short, None);
+                self.dropped(short, doubt);
             }
         }
     }

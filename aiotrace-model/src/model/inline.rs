@@ -30,11 +30,13 @@ pub struct Files {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Use {
     all: Count,
-    /// Requests since the answer what the file is.
+    /// Requests that were submitted after the look that answered what the file is.
     since: Count,
     is_asked: bool,
     /// The answer what the file is: `Some(None)` if it cannot be found out.
     file: Option<Option<File>>,
+    /// When the look was over that gave this answer. (Its size has what earlier writes added.)
+    seen: u64,
     /// The result of the last look, and when the look was over.
     latest: Option<(u64, Option<File>)>,
     /// The second look was asked for, and nothing is counted any more.
@@ -123,7 +125,7 @@ impl Files {
         let Some(it) = self.uses.get_mut(&fd) else { return };
         it.latest = Some((until, file));
         if it.file.is_none() {
-            it.file = Some(file);
+            (it.file, it.seen) = (Some(file), until);
             it.end = file.and_then(|it| it.size).unwrap_or(0);
         } else if it.is_asked_again && it.last.is_none() {
             it.last = Some((time, file));
@@ -150,8 +152,10 @@ impl Model {
         let is_before = it.last.is_none_or(|(time, _)| request.entered <= time + TOLD_WITHIN);
         if it.file.is_some() && is_before {
             let end = (request.offset.max(0) as u64).saturating_add(request.nbytes);
-            let is_extending = request.is_write() && end > it.end;
-            if is_counted {
+            // A device has a size that is not known here, and writes do not change it.
+            let is_regular = it.file.flatten().is_some_and(File::is_regular);
+            let is_extending = is_regular && request.is_write() && end > it.end;
+            if is_counted && request.entered >= it.seen {
                 it.since.calls += calls;
                 it.since.inline += inline;
                 it.since.extending += u64::from(is_extending && is_inline);

@@ -166,8 +166,8 @@ pub struct Model {
     spaces: Map<SpaceId, Space>,
     space_of: Map<u32, SpaceId>,
     names: Map<u32, Vec<u8>>,
-    /// Number of io_submit calls by process.
-    submits: Map<u32, u64>,
+    /// How processes go on after failed completions.
+    submits: Map<u32, findings::failed_completion::Submits>,
     kinds: Map<(u32, u32, Opcode), Kind>,
     /// Completions that a fault made fail before it was known whose they are: by address space, iocb and data.
     unnamed: Map<(SpaceId, u64, u64), ()>,
@@ -208,9 +208,9 @@ pub struct Model {
     appended: Vec<(u32, u32)>,
     /// Processes that live, as far as known.
     alive: Map<u32, Alive>,
-    /// For each thread the EAGAIN of an iocb, whose event comes before that of its call: when it came, and the
+    /// The threads for which an iocb was refused with EAGAIN, which is told before their call is, each with the
     /// context.
-    eagains: Map<u32, (u64, Handle)>,
+    eagains: Map<u32, Handle>,
     /// Calls that were counted, whether they have events or not.
     counted: Counted,
     /// Some uses of contexts were counted without their contexts.

@@ -20,7 +20,7 @@ use super::{
     polls::Polls,
     requests::Request,
 };
-use crate::event::{Handle, Synchronous, Ways};
+use crate::event::{Handle, SpaceId, Synchronous, Ways};
 
 /// Most destroyed handles remembered for an address space.
 const MOST_DESTROYED: usize = 4096;
@@ -42,6 +42,10 @@ pub struct Space {
     pub is_compat: bool,
     /// An event about it was lost.
     pub lost: bool,
+    /// A context of it has leaked: it exists until the process ends.
+    pub has_leaked: bool,
+    /// The address space that it is a copy of, which process that was, and when fork(2) was called.
+    pub parent: Option<(SpaceId, u32, u64)>,
     /// It was seen from its beginning on, with all its contexts.
     pub is_whole: bool,
     /// A process that is not traced was made, and shares it: it may live longer than those that are known.

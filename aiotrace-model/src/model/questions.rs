@@ -1,7 +1,7 @@
 //! The model's questions, and the findings that wait for their answers.
 
 use super::{
-    Finding, Model, SECOND, Severity, finding::Key, findings::direct_io_misaligned::Asked,
+    Finding, Model, Name, SECOND, Severity, finding::Key, findings::direct_io_misaligned::Asked,
 };
 use crate::event::{Address, Handle};
 
@@ -154,11 +154,15 @@ impl Model {
         self.tell(finding, detail, more);
     }
 
-    /// Notes in a finding how many io_submit calls its process has made by now. Returns that number.
-    pub(super) fn stamp(&self, finding: &mut Finding) -> u64 {
-        let submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
-        (finding.submits, finding.submits_first) = (submits, submits);
-        submits
+    /// Notes in a finding how many io_submit calls of its process have gone well by now. Returns that number.
+    pub(super) fn stamp(&mut self, finding: &mut Finding) -> u64 {
+        let submits = self.submits.get_mut(&finding.pid);
+        let count = submits.as_ref().map_or(0, |it| it.count);
+        if let Some(it) = submits.filter(|_| finding.name == Name::FailedCompletion) {
+            it.failed = it.failed.max(finding.last);
+        }
+        (finding.submits, finding.submits_first) = (count, count);
+        count
     }
 
     /// As [`Self::find`], for a finding that has waited and keeps the time when it was made. A finding that is unsure

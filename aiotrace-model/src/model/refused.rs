@@ -175,7 +175,13 @@ impl Model {
         if self.is_lost(key) {
             return Some(cause::UNMAPPED.to_owned());
         }
-        self.spaces.get(&key.0)?.moved_to(handle).map(cause::moved)
+        let space = self.spaces.get(&key.0)?;
+        let of_parent = || {
+            let (parent, pid, time) = space.parent?;
+            let context = self.contexts.get(&(parent, handle)).filter(|it| it.since <= time)?;
+            Some(cause::of_parent(pid, context.name.id))
+        };
+        space.moved_to(handle).map(cause::moved).or_else(of_parent)
     }
 
     /// Why the handle of these calls was not valid, if the ring could not be read when they returned.

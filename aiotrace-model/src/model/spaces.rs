@@ -48,7 +48,13 @@ impl Model {
                 self.name(child, &process.name);
                 let parent = self.space(event.pid);
                 self.uses(child, process.space);
-                self.forked(parent, Some(self.space(child)), event.time);
+                let space = self.space(child);
+                if space != parent
+                    && let Some(it) = self.spaces.get_mut(&space)
+                {
+                    it.parent = Some((parent, event.pid, event.time));
+                }
+                self.forked(parent, Some(space), event.time);
             }
             // It may share the address space, and what it makes there is not seen.
             Change::Fork { .. } => {

@@ -1,6 +1,6 @@
 //! Findings that come from silence: nothing completes, is reaped or used for some time.
 
-use super::{Map, Model, Question, SECOND, Subject};
+use super::{Map, Model, Question, SECOND, Subject, requests::Request};
 use crate::{any_order::AnyOrder as _, event::Handle};
 
 /// If the last call on a context is this long ago, the context is worth a look from outside.
@@ -39,10 +39,10 @@ impl Model {
         let live = self.contexts.in_any_order_mut();
         let leaving = self.leaving.iter_mut().map(|(key, context)| (&*key, context));
         for ((space, _), context) in live.chain(leaving) {
-            let oldest = context.requests.iter().filter(|it| !it.is_poll() && it.opcode.is_some());
-            let oldest = oldest
-                .min_by_key(|it| (it.entered, it.call, it.index))
-                .filter(|it| it.entered != 0);
+            // (When the call of one began that was in progress at the attach is not known.)
+            let is_known = |it: &&Request| it.entered != 0 && it.opcode.is_some();
+            let known = context.requests.iter().filter(|it| !it.is_poll()).filter(is_known);
+            let oldest = known.min_by_key(|it| (it.entered, it.call, it.index));
             let since = |time: u64| now.saturating_sub(time);
             let late = oldest.filter(|it| since(it.entered) >= thresholds.stuck);
             let late = late.map(|it| (it.entered, Subject::of(it)));

@@ -437,7 +437,10 @@ impl Decoder {
                 }
                 _ => (),
             }
-            let unfinished = Unfinished { entered: Some(thread.entered), args, why };
+            // How long it waits says nothing of a call that a fault holds.
+            let is_held = Fault::from_record(thread.fault).is_some();
+            let entered = (!is_held).then_some(thread.entered);
+            let unfinished = Unfinished { entered, args, why };
             let body = Body::Unfinished(unfinished);
             event(&Event { time: now, pid: thread.pid, tid: thread.tid, body });
         }

@@ -15,6 +15,7 @@ use super::{
     parse::{io_events, is_read, prefix, read_iocb, ring, vectors},
 };
 use crate::{
+    errno::returned::{EACCES, ENOSYS, EPERM},
     event::{
         Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
         Ring, Sigset, Stack, Syscall, Vectors,
@@ -317,8 +318,14 @@ impl Pending {
         if is_first && (blocked == Some(call.syscall) || call.ret >= 0) {
             return Entry::BeforeAttach;
         }
-        // A seccomp filter answers only with an errno.
-        match (flags & flag::SECCOMP != 0 && call.ret < 0, is_first) {
+        // What filters answer with. Any other errno is more likely the kernel's, of a call whose beginning was not seen.
+        let may_be_denied = match call.ret {
+            EPERM | ENOSYS => true,
+            // The kernel has it, too, where it checks the file of a request.
+            EACCES => call.syscall != Syscall::Submit,
+            _ => false,
+        };
+        match (flags & flag::SECCOMP != 0 && may_be_denied, is_first) {
             (true, _) => Entry::Denied,
             (false, true) => Entry::BeforeAttach,
             (false, false) => Entry::Missed,

@@ -74,10 +74,11 @@ fn is(trace: &mut Trace, file: Option<File>) {
     is_at(trace, 3, file);
 }
 
-/// A look at the file behind a descriptor, which takes no time.
+/// A look at the file behind a descriptor, which takes a microsecond.
 fn is_at(trace: &mut Trace, fd: u32, file: Option<File>) {
     let until = trace.now + 1000;
     trace.tell(Body::Looked(Looked::File { fd, file, until }));
+    trace.now = until;
 }
 
 const DISK: File = File {
@@ -391,6 +392,35 @@ fn why_requests_are_complete_at_once_is_looked_up() {
     let perhaps = "perhaps because the writes extend the file";
     assert!(told(Some(DISK), Some(None), grows).starts_with(perhaps));
     assert!(told(Some(DISK), None, grows).starts_with(perhaps));
+}
+
+/// The first look came late: the size that it found has what writes added that are told only afterwards.
+#[test]
+fn what_was_written_before_the_first_look_does_not_tell_whether_the_file_was_extended() {
+    let told = |later: u64| {
+        let mut trace = trace();
+        is(&mut trace, None);
+        let grows = |trace: &mut Trace, round: u64| {
+            does(trace, request(1, PWRITE, 512 * round as i64), 512, true);
+        };
+        grows(&mut trace, 0);
+        let until = trace.now + SECOND / 10;
+        let file = Some(File { size: Some(512 * 20), ..DISK });
+        trace.tell(Body::Looked(Looked::File { fd: 3, file, until }));
+        (1..20).for_each(|round| grows(&mut trace, round));
+        assert!(trace.now < until);
+        trace.now = until;
+        (20..20 + later).for_each(|round| grows(&mut trace, round));
+        let file = Some(File { size: Some(512 * (20 + later)), ..DISK });
+        is(&mut trace, file);
+        trace.now += SECOND;
+        trace.model.finish(trace.now);
+        let findings = trace.findings();
+        let [finding] = &of(Name::InlineCompletion, &findings)[..] else { panic!("{findings:?}") };
+        finding.message().split_once("completed: ").unwrap().1.to_owned()
+    };
+    assert!(told(20).starts_with("the writes extend the file"), "{}", told(20));
+    assert!(told(5).contains("perhaps writes that extended it before"), "{}", told(5));
 }
 
 #[test]
@@ -1330,7 +1360,7 @@ fn why_io_cancel_found_nothing_is_told_apart() {
             "io_cancel of a poll, iocb 0x1 = EINVAL: aio_key is 77 and not 0, so the kernel did not look for the \
              request, which is in flight",
             "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is in flight: it has \
-             completed, or was submitted from another address",
+             completed, was submitted from another address, or its io_submit had not returned",
             "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is known to be in flight, \
              but one with the same content is, submitted from 0x1",
             "io_cancel of a pread, iocb 0x2 = EINVAL: a pread cannot be cancelled, only polls can",

@@ -11,6 +11,7 @@ mod generate;
 mod memory;
 mod oracle;
 mod other_ways;
+mod promises;
 mod reaping;
 mod reference;
 mod sharers;

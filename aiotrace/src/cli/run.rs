@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::{
     complete,
-    options::{Show, parse_duration},
+    options::{FAULTS, Show, parse_duration},
 };
 use crate::{
     errand::open,
@@ -61,11 +61,18 @@ pub struct Options {
         value_name = "FILE",
         requires = "rules",
         hide_short_help = true,
-        help_heading = "Faults (docs/reference/faults.md has all conditions)"
+        help_heading = FAULTS
     )]
     junit: Option<PathBuf>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD", add = complete::program())]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "CMD",
+        add = complete::program(),
+        // Else it stands in the group of the options above.
+        help_heading = None::<&str>
+    )]
     command: Vec<OsString>,
 }
 

@@ -10,10 +10,11 @@ use crate::{
     sweep::{self, Choice, End, Mode, Outcome},
 };
 
-/// Try each realistic fault at each place where a program does AIO, one run for each, and show what
-/// came of it in a table. Exit status 0 if nothing was bad, 1 if something was, 2 if the sweep
-/// could not be done or made no fault, 3 if the program is not the same without faults, 4 if it was
-/// interrupted (--resume goes on).
+/// Try each realistic fault at each place where a program does AIO, and show the outcomes in a table
+///
+/// Each fault has a run of its own. Exit status 0 if nothing was bad, 1 if something was, 2 if the
+/// sweep could not be done or made no fault, 3 if the program is not the same without faults, 4 if
+/// it was interrupted (--resume goes on).
 #[derive(Debug, Args)]
 pub struct Options {
     /// default, all (also what sandboxes do, no memory, and late answers), or names of faults, as

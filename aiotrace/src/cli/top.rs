@@ -34,9 +34,10 @@ use crate::{
     trace::{self, Opened, Plan, Scope, Session},
 };
 
-/// Show who does how much AIO, how fast, who holds fs.aio-nr, and what is wrong, again and again:
-/// on a terminal as a screen (press ? for the keys), else as a table for each interval. Calls are
-/// counted in the kernel, and none is told one by one
+/// Show who does how much AIO, how fast, who holds fs.aio-nr, and what is wrong, again and again
+///
+/// On a terminal it is a screen (press ? for the keys), else a table for each interval. Calls are
+/// counted in the kernel; single calls are not shown.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]

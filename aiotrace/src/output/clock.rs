@@ -18,6 +18,7 @@ pub enum Format {
 }
 
 /// Writes the times of events. It remembers the time zone's offset, which is slow to look up.
+#[derive(Clone)]
 pub struct Stamps {
     format: Format,
     clock: Clock,
@@ -41,6 +42,19 @@ impl Stamps {
             Format::Absolute => self.time_of_day(out, time),
         }
         self.last = time;
+    }
+
+    /// A time within a text, with so many digits behind the point (at most 6): `0.104 s` since the trace began, or
+    /// `14:05:49.104`.
+    pub fn in_words(&self, time: u64, digits: usize) -> String {
+        if self.format != Format::Absolute {
+            let since = time.saturating_sub(self.clock.start) as f64 / 1e9;
+            return format!("{since:.digits$} s");
+        }
+        let mut text = Vec::new();
+        self.clone().time_of_day(&mut text, time);
+        text.truncate("00:00:00.".len() + digits);
+        text.iter().map(|it| char::from(*it)).collect()
     }
 
     fn time_of_day(&mut self, out: &mut Vec<u8>, time: u64) {
@@ -102,5 +116,9 @@ mod tests {
         assert_eq!(two(Format::Delta), "   1.000001|   0.499999");
         // 1700000000 is 22:13:20 UTC.
         assert_eq!(two(Format::Absolute), "00:13:26.000001|00:13:26.500000");
+        let said = |format| Stamps::new(format, clock, zone.clone()).in_words(6_104_512_000, 3);
+        assert_eq!(said(Format::Relative), "1.105 s");
+        assert_eq!(said(Format::Delta), "1.105 s");
+        assert_eq!(said(Format::Absolute), "00:13:26.104");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Ended, escape::escaped, paths::Paths, people::People, short};
+use super::{Ended, clock::Stamps, escape::escaped, paths::Paths, people::People, short};
 use crate::{
     event::opcode_name,
     model::{
@@ -28,8 +28,8 @@ macro_rules! line {
 
 /// What the report needs besides its numbers.
 pub(super) struct Style<'a> {
-    /// When the trace began.
-    pub began: u64,
+    /// Writes times.
+    pub stamps: &'a Stamps,
     /// Puts a severity into its colour.
     pub paint: &'a dyn Fn(Severity, &str) -> String,
     /// Who made the context of a finding.
@@ -93,7 +93,7 @@ fn findings(out: &mut Vec<u8>, end: &Ended, report: &Report, style: &Style<'_>) 
     line!(out, "=== findings: {}{too_early} ===", counts.join(", "));
     for it in report.findings.iter().take(MOST) {
         let text = in_words(it, style.paint) + &(style.made_by)(it);
-        line!(out, "  {:<18} {text}{}", process(&it.process, it.pid), times(it, style.began));
+        line!(out, "  {:<18} {text}{}", process(&it.process, it.pid), times(it, style.stamps));
     }
     let more = report.findings.len().saturating_sub(MOST) as u64 + report.more_findings;
     if more > 0 {
@@ -102,15 +102,17 @@ fn findings(out: &mut Vec<u8>, end: &Ended, report: &Report, style: &Style<'_>) 
 }
 
 /// How often a finding was made, and when: ` (x 180, from 0.105 s to 1.004 s)`.
-fn times(it: &Finding, began: u64) -> String {
-    let since = |time: u64| time.saturating_sub(began) as f64 / 1e9;
+fn times(it: &Finding, stamps: &Stamps) -> String {
     // Both times would look the same.
     let is_at_once = it.last <= it.time.saturating_add(1_000_000);
     let count = thousands(it.count);
     match it.count {
         1 => String::new(),
         _ if is_at_once => format!(" (x {count})"),
-        _ => format!(" (x {count}, from {:.3} s to {:.3} s)", since(it.time), since(it.last)),
+        _ => {
+            let [first, last] = [it.time, it.last].map(|it| stamps.in_words(it, 3));
+            format!(" (x {count}, from {first} to {last})")
+        }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 
+use jiff::tz::TimeZone;
+
 use super::{
     Ended, Interval, Output, Start,
+    clock::{Clock, Format, Stamps},
     counted::Rows,
     json::{CallRow, CountedContextRow, OpRow, ResultRow},
     paths::Paths,
@@ -18,8 +21,7 @@ const MOST: usize = 10;
 /// Writes tables.
 pub struct Table<W> {
     out: W,
-    /// When the trace began.
-    began: u64,
+    clock: Clock,
     has_intervals: bool,
     people: People,
 }
@@ -27,7 +29,8 @@ pub struct Table<W> {
 impl<W: Write> Table<W> {
     /// Writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { out, began: 0, has_intervals: false, people: People::default() }
+        let clock = Clock { start: 0, to_wall: 0, to_boot: 0 };
+        Self { out, clock, has_intervals: false, people: People::default() }
     }
 
     fn rows(&mut self, rows: &Rows) -> io::Result<()> {
@@ -40,7 +43,7 @@ impl<W: Write> Table<W> {
 /// Findings and verdicts are not shown as they come: they are in the report.
 impl<W: Write> Output for Table<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
-        self.began = start.clock.start;
+        self.clock = start.clock;
         Ok(())
     }
 
@@ -51,7 +54,7 @@ impl<W: Write> Output for Table<W> {
 
     fn interval(&mut self, interval: &Interval) -> io::Result<()> {
         self.has_intervals = true;
-        let until = duration(interval.until.saturating_sub(self.began));
+        let until = duration(interval.until.saturating_sub(self.clock.start));
         writeln!(self.out, "=== until {until} ===")?;
         self.rows(&interval.rows)?;
         writeln!(self.out)?;
@@ -67,7 +70,7 @@ impl<W: Write> Output for Table<W> {
         }
         let mut text = Vec::new();
         let style = Style {
-            began: self.began,
+            stamps: &Stamps::new(Format::Relative, self.clock, TimeZone::UTC),
             paint: &|_, text| text.to_owned(),
             made_by: &|_| String::new(),
             people: &self.people,

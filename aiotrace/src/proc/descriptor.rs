@@ -108,7 +108,8 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     let direct = flags.map(|it| it & libc::O_DIRECT != 0);
     let file_system = mount.and_then(|it| file_system(pid, it)).unwrap_or_default();
     let is_one_of = |all: &[&str]| all.iter().any(|it| it.as_bytes() == file_system);
-    let in_memory = is_one_of(&IN_MEMORY);
+    // The node of a block device is in /dev, which is in memory; what it leads to is not.
+    let in_memory = size.is_some() && is_one_of(&IN_MEMORY);
     let has_alignment = direct == Some(true) && kind == FileKind::Storage && !in_memory;
     Some(File {
         kind,

@@ -202,7 +202,9 @@ pub struct Stop {
     over: AtomicU64,
     settled: AtomicU64,
     looked: AtomicU64,
+    known: AtomicU64,
     wake: EventFd,
+    curious: EventFd,
 }
 
 impl Stop {
@@ -211,14 +213,17 @@ impl Stop {
     /// # Errors
     /// No descriptor is left.
     pub fn new() -> Result<Arc<Self>, Errno> {
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let (wake, curious) = (EventFd::from_flags(flags)?, EventFd::from_flags(flags)?);
         Ok(Arc::new(Self {
             asked: AtomicBool::new(false),
             signal: AtomicI32::new(0),
             over: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             looked: AtomicU64::new(0),
+            known: AtomicU64::new(0),
             wake,
+            curious,
         }))
     }
 
@@ -285,6 +290,21 @@ impl Stop {
     /// Up to when all is looked up that events have given reason to; nanoseconds of CLOCK_MONOTONIC.
     pub fn looked(&self) -> u64 {
         self.looked.load(Ordering::Acquire)
+    }
+
+    /// All records of what happened up to this time, nanoseconds of CLOCK_MONOTONIC, are handed on.
+    pub fn knows(&self, time: u64) {
+        self.known.fetch_max(time, Ordering::AcqRel);
+    }
+
+    /// Readable when the collecting thread is to call [`Self::knows`] as soon as it can.
+    pub fn curious(&self) -> BorrowedFd<'_> {
+        self.curious.as_fd()
+    }
+
+    /// The collecting thread was woken for that.
+    pub fn is_heard(&self) {
+        let _ = self.curious.read();
     }
 
     fn ask(&self) {
@@ -373,6 +393,17 @@ impl Collector {
     /// Asks for [`Message::Report`], as whoever sends us SIGUSR1 does.
     pub fn ask_for_report(&self) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGUSR1);
+    }
+
+    /// Up to which time all that happened is in the messages so far, nanoseconds of CLOCK_MONOTONIC. What happened since
+    /// may not have been collected yet: that somebody makes no call is not known.
+    pub fn known(&self) -> u64 {
+        self.stop.known.load(Ordering::Acquire)
+    }
+
+    /// Asks the collecting thread to bring [`Self::known`] up to date.
+    pub fn ask_what_is_known(&self) {
+        let _ = self.stop.curious.write(1);
     }
 
     /// For what happened up to this time, nanoseconds of CLOCK_MONOTONIC, synchronous calls need not be watched any

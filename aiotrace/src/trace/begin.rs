@@ -386,8 +386,8 @@ fn load(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Probe
 fn with_hint(error: bpf::Error) -> Failure {
     let hint = match &error {
         bpf::Error::NotBuilt => {
-            "run `cargo xtask setup`, which installs bpf-linker, and build again; or use --source \
-             ptrace"
+            "install bpf-linker and the Rust source (in a checkout, `cargo xtask setup` does), and \
+             build again; or use --source ptrace"
                 .to_owned()
         }
         bpf::Error::Architecture(_) => "there is no way around it yet".to_owned(),

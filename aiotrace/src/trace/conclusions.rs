@@ -216,9 +216,9 @@ impl Conclusions {
         self.answer(None, shown);
     }
 
-    /// No record waits, so all that has happened is known.
-    pub fn quiet(&mut self, decoder: &mut Decoder, shown: &mut Shown) {
-        self.time(clock::monotonic(), shown);
+    /// No record waits: all that has happened up to this time is known.
+    pub fn quiet(&mut self, known: u64, decoder: &mut Decoder, shown: &mut Shown) {
+        self.time(known, shown);
         self.answer(Some(decoder), shown);
         if let Some(recorder) = &mut self.recorder {
             recorder.flush();
@@ -231,12 +231,11 @@ impl Conclusions {
         self.model.settled_up_to()
     }
 
-    /// How long the loop may block before the model wants to learn the time.
+    /// How long until the model wants to learn up to when all is known.
     pub fn patience(&self) -> Duration {
         let until = self.model.poll_timeout();
         until.map_or(LONGEST_WAIT, |until| {
-            Duration::from_nanos(until.saturating_sub(clock::monotonic()))
-                .clamp(Duration::from_millis(1), LONGEST_WAIT)
+            Duration::from_nanos(until.saturating_sub(clock::monotonic())).min(LONGEST_WAIT)
         })
     }
 
@@ -375,7 +374,7 @@ impl Conclusions {
         }
         self.is_over = true;
         self.model.ask_who_uses_aio();
-        self.quiet(decoder, shown);
+        self.quiet(clock::monotonic(), decoder, shown);
         self.scan(shown);
     }
 

@@ -135,6 +135,11 @@ impl Patience {
         self.untold.take_if(|it| *it <= time)
     }
 
+    /// Whether the model is still to be told.
+    pub fn has_more_to_tell(&self) -> bool {
+        self.untold.is_some()
+    }
+
     fn ask_to_end(&mut self) {
         if let Some((pid, _)) = self.of {
             signal(pid, Signal::SIGTERM);

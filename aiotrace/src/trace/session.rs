@@ -39,6 +39,9 @@ use crate::{
     words::number::thousands,
 };
 
+/// How long the collecting thread has for an answer before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
 /// What is traced.
 pub enum Scope {
     /// These processes.
@@ -194,12 +197,21 @@ impl<'a> Session<'a> {
             if let Some(time) = conclusions.settled() {
                 collector.settled(time);
             }
+            // Asked first: what happened until then is in the messages.
+            let known = collector.known();
             let message = match collector.try_next() {
                 Ok(None) => {
                     // No record waits, so this is the time to show everything.
-                    conclusions.quiet(&mut decoder, &mut shown);
+                    if let Some(time) = patience.tells(known) {
+                        conclusions.timed_out(time, &mut shown);
+                    }
+                    conclusions.quiet(known, &mut decoder, &mut shown);
                     shown.pause();
-                    collector.wait_next_for(conclusions.patience().min(patience.left()))
+                    let due = conclusions.patience();
+                    if due.is_zero() || patience.has_more_to_tell() {
+                        collector.ask_what_is_known();
+                    }
+                    collector.wait_next_for(due.max(ASK_AGAIN).min(patience.left()))
                 }
                 other => other,
             };

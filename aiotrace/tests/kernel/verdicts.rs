@@ -1,7 +1,10 @@
 //! Verdicts from the user's side: what the two halves say of programs, `--fail-on-fault`, `--timeout`, and a line for
 //! each rule.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
 
 use aiotrace::output::json::{FaultLine, Line};
 
@@ -140,7 +143,7 @@ fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
         "'{}' receive > /dev/null; trap '' TERM; while true; do sleep 0.1; done",
         programs().display()
     );
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let output = aiotrace()
         .args(["run", "-f", "-q", "--source", "ptrace", "-o"])
         .arg(&file)
@@ -191,6 +194,48 @@ fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
     assert_eq!(count("not tried again") + count("died by"), 0, "{text}");
 }
 
+/// Who is traced with ptrace is held while the tracer gets no processor: that is not its own silence.
+fn a_tracer_that_stood_still_says_of_no_program_that_it_hangs() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut tracer = aiotrace()
+        .args(["run", "-q", "--source", "ptrace", "--format", "json", "-o"])
+        .arg(file.path())
+        .args(["--inject", "io_submit:error=EAGAIN", "--"])
+        .arg(programs())
+        .arg("until-accepted")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let tell = |signal: i32| {
+        // SAFETY: the signal goes to a process of ours that is not waited for yet.
+        assert_eq!(unsafe { libc::kill(tracer.id() as i32, signal) }, 0);
+    };
+    let verdicts = |from: usize| {
+        let start = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            let lines = text.lines().skip(from);
+            let faults = lines.filter(|it| it.contains(r#""event":"fault""#));
+            if faults.count() > 10 {
+                return text.lines().count();
+            }
+            assert!(start.elapsed() < super::support::PATIENCE, "no verdicts: {text}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let before = verdicts(0);
+    tell(libc::SIGSTOP);
+    // Nothing can be awaited: the time itself is what must not be taken for the program's.
+    std::thread::sleep(Duration::from_millis(5_500));
+    tell(libc::SIGCONT);
+    verdicts(before);
+    tell(libc::SIGTERM);
+    tracer.wait().unwrap();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let hung: Vec<&str> = text.lines().filter(|it| it.contains(r#""hung""#)).collect();
+    assert!(hung.iter().all(|it| !it.contains(r#""process":"hung""#)), "{hung:#?}");
+}
+
 /// A retry counts as one even if the process says at its end that something went wrong; and the verdict says both.
 fn how_the_process_ends_belongs_to_the_verdict() {
     let trace = with_rule("io_submit:error=EFAULT:when=3", &["retry-exit", "14"]);
@@ -210,5 +255,6 @@ tests![
     each_rule_has_a_line_and_says_why_it_never_acted if Need::LONG,
     a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested if Need::LONG,
     a_program_that_does_not_end_is_ended_as_timeout_does_it if Need::Native("it runs a shell"),
+    a_tracer_that_stood_still_says_of_no_program_that_it_hangs if Need::Native("it is about ptrace"),
     how_the_process_ends_belongs_to_the_verdict if Need::LONG,
 ];

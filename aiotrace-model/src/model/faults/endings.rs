@@ -118,6 +118,11 @@ impl Faults {
         self.sharers.ended(space);
     }
 
+    /// Whether the processes were ended because they took too long.
+    pub fn is_timed_out(&self) -> bool {
+        self.is_timed_out
+    }
+
     /// The processes were ended because they took too long: at this time.
     pub fn timed_out(&mut self, time: u64) {
         self.is_timed_out = true;

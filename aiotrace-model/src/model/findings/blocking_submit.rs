@@ -3,7 +3,7 @@
 use super::Basis;
 use crate::{
     event::{Args, Call, Event, Handle, Iocb, errno_name},
-    model::{Finding, Model, Severity, Subject, requests::Request},
+    model::{Doubt, Finding, Model, Severity, Subject, requests::Request},
     words::duration::in_words,
 };
 
@@ -91,6 +91,7 @@ impl Model {
         finding.tid = Some(event.tid);
         finding.context = self.context_when((event.pid, ctx), began).map(|it| it.name);
         finding.request = first;
+        finding.doubt = self.settings.stops.then_some(Doubt::Tracer);
         finding
     }
 }

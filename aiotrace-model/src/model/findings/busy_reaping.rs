@@ -29,6 +29,8 @@ pub struct BusyReaping {
     within: u64,
     /// Time from entry to return of these calls.
     took: u64,
+    /// Their longest timeout, nanoseconds; 0: none of them waited.
+    timeout: u64,
     /// After how many of these calls requests were in flight; `None`: that is unknown for some.
     in_flight: Option<u64>,
 }
@@ -39,15 +41,19 @@ impl Basis for BusyReaping {
     const NUMBERS: &'static [&'static str] = &["calls", "within_ns", "took_ns", "in_flight"];
 
     fn message(&self) -> String {
-        let Self { calls, within, took, in_flight } = *self;
+        let Self { calls, within, took, timeout, in_flight } = *self;
         let whether = match in_flight {
             None => "whether requests were in flight is not known".to_owned(),
             Some(0) => "no request was in flight".to_owned(),
             Some(some) if some == calls => "requests were in flight".to_owned(),
             Some(some) => format!("requests were in flight after {} of them", thousands(some)),
         };
+        let waited = match timeout {
+            0 => "did not wait".to_owned(),
+            _ => format!("waited for {} at most", in_words(timeout)),
+        };
         format!(
-            "{} calls of io_getevents in {} did not wait and returned nothing: the thread spent {} in them; {whether}",
+            "{} calls of io_getevents in {} {waited} and returned nothing: the thread spent {} in them; {whether}",
             thousands(calls),
             in_words(within),
             in_words(took),
@@ -79,6 +85,7 @@ struct Poller {
     /// Those of them that did not wait and returned nothing.
     empty: u64,
     took: u64,
+    timeout: u64,
     /// After how many of these requests were in flight; and for how many of them that is unknown.
     in_flight: u64,
     unknown: u64,
@@ -96,7 +103,7 @@ impl Pollers {
 impl Poller {
     /// What the thread did up to now, if that is a finding.
     fn busy(&self, now: u64) -> Option<BusyReaping> {
-        let Self { all, empty, took, .. } = *self;
+        let Self { all, empty, took, timeout, .. } = *self;
         let within = now.saturating_sub(self.since);
         let is_often = empty.saturating_mul(SECOND) >= within.saturating_mul(MANY);
         let is_empty = empty * 100 >= all * EMPTY;
@@ -104,6 +111,7 @@ impl Poller {
             calls: empty,
             within,
             took,
+            timeout,
             in_flight: (self.unknown == 0).then_some(self.in_flight),
         })
     }
@@ -113,12 +121,12 @@ impl Model {
     /// An io_getevents returned.
     pub(in crate::model) fn polled(&mut self, event: &Event, call: &Call) {
         let Args::Getevents { ctx, min_nr, timeout, timeout_value, .. } = &call.args else { return };
-        let is_short = match Until::of(*min_nr, *timeout, *timeout_value) {
-            Until::AtOnce => true,
-            Until::Within(nanos) => nanos <= SHORT,
-            Until::Ever | Until::Unknown => false,
+        let longest = match Until::of(*min_nr, *timeout, *timeout_value) {
+            Until::AtOnce => Some(0),
+            Until::Within(nanos) => Some(nanos).filter(|it| *it <= SHORT),
+            Until::Ever | Until::Unknown => None,
         };
-        let is_empty = is_short && call.ret == 0 && call.fault.is_none();
+        let is_empty = longest.is_some() && call.ret == 0 && call.fault.is_none();
         let context = self.contexts.get(&(self.space(event.pid), *ctx));
         let (name, in_flight) = (context.map(|it| it.name), context.and_then(|it| it.in_flight()));
         let known = &mut self.pollers.0;
@@ -129,6 +137,7 @@ impl Model {
             all: 0,
             empty: 0,
             took: 0,
+            timeout: 0,
             in_flight: 0,
             unknown: 0,
             context: name,
@@ -146,6 +155,7 @@ impl Model {
         poll.all += 1;
         if is_empty {
             poll.empty += 1;
+            poll.timeout = poll.timeout.max(longest.unwrap_or(0));
             poll.took += event.time.saturating_sub(call.began(event));
             poll.in_flight += u64::from(in_flight.is_some_and(|it| it > 0));
             poll.unknown += u64::from(in_flight.is_none());

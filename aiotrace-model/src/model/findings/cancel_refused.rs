@@ -160,8 +160,8 @@ fn why_not_cancelled(
             (3, text.to_owned())
         }
         None => {
-            let text = "no request of an iocb at this address is in flight: it has completed, or was submitted from \
-                        another address";
+            let text = "no request of an iocb at this address is in flight: it has completed, was submitted from \
+                        another address, or its io_submit had not returned";
             (4, text.to_owned())
         }
     }

@@ -77,7 +77,9 @@ impl Growing {
         self.doubt = self.doubt.or(context.doubt).or((!is_place).then_some(Doubt::NoStack));
         self.young += u64::from(now.saturating_sub(context.since) < idle);
         let unused = now.saturating_sub(context.used);
-        if unused < idle {
+        // A thread that waits for completions, or a request in flight, uses the context without a call.
+        let is_used = context.look.awaited.is_some() || context.requests.in_flight() > 0;
+        if unused < idle || is_used {
             return;
         }
         self.idle += 1;

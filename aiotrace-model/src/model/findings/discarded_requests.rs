@@ -11,6 +11,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscardedRequests {
     how: How,
+    /// `--timeout` of aiotrace ended the process.
+    is_ours: bool,
     writes: u64,
     others: u64,
     /// Some of the requests may have completed.
@@ -46,11 +48,12 @@ impl Basis for DiscardedRequests {
         };
         let example =
             self.oldest.map_or_else(String::new, |it| format!(", the oldest {}", it.in_words()));
+        let ours = if self.is_ours { "; --timeout ended the process" } else { "" };
         let blocked = self
             .blocked
             .map_or_else(String::new, |it| format!("; it blocked for {}", in_words(it)));
         format!(
-            "{what} with {most}{counted} in flight{example}: nobody will see what came of it{blocked}"
+            "{what} with {most}{counted} in flight{example}: nobody will see what came of it{blocked}{ours}"
         )
     }
 
@@ -90,9 +93,10 @@ impl Model {
         let other = || requests.iter().find(|it| !it.is_poll());
         let first = requests.iter().find(|it| it.is_write()).or_else(other);
         let oldest = first.and_then(|it| Subject::of(it));
-        let evidence = DiscardedRequests { how, writes, others, at_most, oldest, blocked };
+        let is_ours = how == How::Exit && self.faults.is_timed_out();
+        let evidence = DiscardedRequests { how, is_ours, writes, others, at_most, oldest, blocked };
         let mut finding = Finding::new(evidence, time, context.pid);
-        if writes > 0 && !at_most {
+        if writes > 0 && !at_most && !is_ours {
             finding.severity = Severity::Error;
         }
         // Otherwise the source missed some completions.

@@ -5,9 +5,9 @@ use super::Basis;
 use crate::{
     words::number::thousands,
     errno::returned::{EAGAIN},
-    event::{IoEvent, errno_name},
+    event::{Call, Event, IoEvent, errno_name},
     model::{
-        ContextRef, Finding, Model, Name, SECOND, Severity, Subject,
+        ContextRef, Finding, MOST_NAMES, Model, Name, SECOND, Severity, Subject,
         requests::Request,
     },
     opcode::Opcode,
@@ -109,10 +109,28 @@ pub(in crate::model) fn which(fd: u32, opcode: Opcode) -> u64 {
     u64::from(fd) << 16 | u64::from(opcode.0)
 }
 
+/// How a process goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::model) struct Submits {
+    /// Number of io_submit calls that accepted something, and did not begin before the last failure.
+    pub count: u64,
+    /// When the last request failed.
+    pub failed: u64,
+}
+
 impl Model {
+    /// An io_submit has returned.
+    pub(in crate::model) fn went_on(&mut self, event: &Event, call: &Call) {
+        let has_room = self.submits.len() < MOST_NAMES || self.submits.contains_key(&event.pid);
+        if has_room && call.ret > 0 {
+            let it = self.submits.entry(event.pid).or_default();
+            it.count += u64::from(call.began(event) >= it.failed);
+        }
+    }
+
     /// Adds to a finding, for the report, whether the program went on after it.
     pub(in crate::model) fn with_sequel(&self, mut finding: Finding) -> Finding {
-        let now = self.submits.get(&finding.pid).copied().unwrap_or(0);
+        let now = self.submits.get(&finding.pid).map_or(0, |it| it.count);
         let sequel = Sequel {
             is_one: finding.count == 1,
             first: now.saturating_sub(finding.submits_first),

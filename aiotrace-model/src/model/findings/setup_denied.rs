@@ -73,6 +73,13 @@ impl Model {
     /// How many contexts an address space has, and what they take from fs.aio-nr together; `None`: none, or it is not
     /// known for sure.
     fn held(&self, space: SpaceId) -> Option<(u64, u64)> {
+        // Contexts whose rings were unmapped, or that are just ending, take their part all the same.
+        let has_leaked = self.spaces.get(&space).is_some_and(|it| it.has_leaked);
+        let are_others = self.lost.iter().any(|it| it.key.0 == space)
+            || self.leaving.iter().any(|it| it.0.0 == space);
+        if has_leaked || are_others {
+            return None;
+        }
         let its = self.contexts.in_any_order().filter(|it| it.0.0 == space);
         let charges = its.map(|(_, it)| match it.doubt {
             None => it.charge.map(u64::from),

@@ -21,7 +21,7 @@ const ALL: &[(&str, &str, &[Example])] = &[
         &[
             ("Who has AIO contexts, and who holds fs.aio-nr", "aiotrace ls"),
             (
-                "What is wrong with all processes of the name fio, in ten seconds",
+                "What is wrong with all processes of the name fio, in twelve seconds",
                 "aiotrace attach -q -p fio --duration 12s",
             ),
             (
@@ -137,7 +137,7 @@ const ALL: &[(&str, &str, &[Example])] = &[
                 "As a timeline for a browser",
                 "aiotrace report --format perfetto -o trace.pftrace trace.aiotrace",
             ),
-            ("A recording of another machine", "aiotrace report -"),
+            ("A recording, read from standard input", "aiotrace report -"),
             (
                 "Recordings of many machines as tables for DuckDB and others",
                 "aiotrace report --format parquet -o tables one.aiotrace other.aiotrace",

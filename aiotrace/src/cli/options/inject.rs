@@ -10,9 +10,12 @@ use crate::{
     trace,
 };
 
+/// The heading of the options about faults.
+pub const FAULTS: &str = "Faults (aiotrace-faults(7) has all conditions)";
+
 /// The faults to make.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Faults (aiotrace-faults(7) has all conditions)")]
+#[command(next_help_heading = FAULTS)]
 pub struct Inject {
     /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3
     ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{parse_duration, values};
+use super::{inject::FAULTS, parse_duration, values};
 use crate::{
     model::{Outcome, Severity, Thresholds},
     trace,
@@ -24,7 +24,7 @@ pub struct Judge {
         value_delimiter = ',',
         value_name = "VERDICT[,VERDICT]...",
         requires = "rules",
-        help_heading = "Faults (aiotrace-faults(7) has all conditions)"
+        help_heading = FAULTS
     )]
     fail_on_fault: Vec<FailOnFault>,
     /// With --fail-on-fault: a rule that never acted is no failure
@@ -32,7 +32,7 @@ pub struct Judge {
         long,
         requires = "fail_on_fault",
         hide_short_help = true,
-        help_heading = "Faults (aiotrace-faults(7) has all conditions)"
+        help_heading = FAULTS
     )]
     allow_unfired: bool,
     /// request-stuck: a file request is in flight for this long

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub use self::{
     host_root::HostRoot,
+    inject::FAULTS,
     judge::FailOn,
     show::Show,
     view::{Color, View},

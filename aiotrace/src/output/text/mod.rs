@@ -73,8 +73,6 @@ pub struct Text<W> {
     again: again::Again,
     polls: polls::Polls,
     people: People,
-    /// When the trace began.
-    began: u64,
     /// The latest time that a line has.
     latest: u64,
 }
@@ -109,7 +107,6 @@ impl<W: Write> Text<W> {
             again: again::Again::default(),
             polls,
             people: People::default(),
-            began: 0,
             latest: 0,
         }
     }
@@ -189,10 +186,9 @@ impl<W: Write> Text<W> {
     fn begin_late(&mut self, time: u64, pid: u32, tid: u32) -> String {
         let shown = time.max(self.latest);
         self.begin_at(shown, pid, tid);
-        let since_start = time.saturating_sub(self.began);
         match shown - time < LATE {
             true => String::new(),
-            false => format!("; at {:.6} s", since_start as f64 / 1e9),
+            false => format!("; at {}", self.stamps.in_words(time, 6)),
         }
     }
 
@@ -218,7 +214,6 @@ impl<W: Write> Output for Text<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.stamps = Stamps::new(self.options.time, start.clock, self.zone.clone());
         self.rules = Rules::of(start.faults.as_ref());
-        self.began = start.clock.start;
         if !start.lacks.is_empty() {
             let lacks = escaped(start.lacks.join("; ").as_bytes());
             let probes = if start.probes == Probes::Ptrace { "" } else { " probes" };
@@ -393,7 +388,8 @@ impl<W: Write> Output for Text<W> {
         let made_by = |finding: &Finding| made_by(&self.symbols, finding);
         let mut text = Vec::new();
         let people = &self.people;
-        let style = report::Style { began: self.began, paint: &paint, made_by: &made_by, people };
+        let stamps = &self.stamps;
+        let style = report::Style { stamps, paint: &paint, made_by: &made_by, people };
         report::write(&mut text, end, report, &style, &mut self.paths);
         self.lines.line.extend_from_slice(&text);
         self.lines.line.pop_if(|last| *last == b'\n');

@@ -26,7 +26,7 @@ use zerocopy::TryFromBytes as _;
 
 use super::{counts::Counts, error::Error, load::Probes, touch::Touch};
 use crate::{
-    clock::timeout,
+    clock::{monotonic, timeout},
     proc::{self, system::go_first},
     source::{
         Losses,
@@ -200,7 +200,11 @@ impl Drain {
                 return reason;
             }
             self.report();
+            let before = monotonic();
             taken = self.empty();
+            if taken != Taken::Some && !self.feeder.holds() {
+                self.stop.knows(before);
+            }
             if taken != Taken::Nothing || ready.records {
                 quiet = 0;
             } else {
@@ -322,16 +326,20 @@ impl Drain {
     /// record.
     fn wait(&self, time: Duration, for_records: bool) -> Ready {
         let targets = self.until.targets.iter().map(|(_, fd)| fd.as_fd());
-        let mut fds: Vec<PollFd<'_>> = [self.signals.as_fd(), self.stop.as_fd()]
-            .into_iter()
-            .chain(targets)
-            .chain(for_records.then_some(self.records.as_fd()))
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
+        let mut fds: Vec<PollFd<'_>> =
+            [self.signals.as_fd(), self.stop.as_fd(), self.stop.curious()]
+                .into_iter()
+                .chain(targets)
+                .chain(for_records.then_some(self.records.as_fd()))
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
         let idle = poll(&mut fds, timeout(time)) == Ok(0);
         let readable = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        if readable(&fds[2]) {
+            self.stop.is_heard();
+        }
         let records = for_records && fds.pop().as_ref().is_some_and(readable);
-        Ready { records, target_gone: fds[2..].iter().any(readable), idle }
+        Ready { records, target_gone: fds[3..].iter().any(readable), idle }
     }
 
     /// Takes records from the ring buffer, as many as a [`Turn`] allows, and hands them on.

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{LOOK_AGAIN, Tracer, Wakers};
 use crate::{
-    clock::timeout,
+    clock::{monotonic, timeout},
     errand,
     source::{
         Losses,
@@ -44,7 +44,7 @@ impl Tracer {
                     self.calls.records.say(Message::Report(self.losses(), in_calls));
                 }
             }
-            let began = Instant::now();
+            let (began, before) = (Instant::now(), monotonic());
             // There may be more stops, and nothing will wake us for them: signals of several threads become one.
             let mut has_more = true;
             while has_more && began.elapsed() < GATHER {
@@ -96,13 +96,19 @@ impl Tracer {
                 // Records that the reader cannot take wait as long again.
                 wait = wait.min(if left.is_zero() { GATHER } else { left });
             }
+            if !has_more && !self.calls.records.waits {
+                stop.knows(before);
+            }
             if let Some(due) = self.next_due().into_iter().chain(self.next_orphan()).min() {
                 wait = wait.min(due.saturating_duration_since(now));
             }
             let is_set = !wait.is_zero() && alarm.set(now, wait).is_ok();
-            let mut fds = [signals.as_fd(), stop.as_fd(), alarm.as_fd()]
+            let mut fds = [signals.as_fd(), stop.as_fd(), stop.curious(), alarm.as_fd()]
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             let _ = poll(&mut fds, if is_set { PollTimeout::NONE } else { timeout(wait) });
+            if fds[2].any() == Some(true) {
+                stop.is_heard();
+            }
         };
         stop.over();
         let attached = start.elapsed();
