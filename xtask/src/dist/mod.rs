@@ -11,6 +11,7 @@ mod components;
 mod crates;
 mod deb;
 mod image;
+mod notices;
 mod rpm;
 mod tree;
 
@@ -138,6 +139,7 @@ impl Release {
             fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         }
         let binary = binary::build(self)?;
+        notices::write(self)?;
         let tree = tree::make(self, &binary)?;
         archive::make(self, &tree, &binary)?;
         deb::make(self, &tree)?;
