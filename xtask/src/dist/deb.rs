@@ -5,8 +5,7 @@ use std::{fs, process::Command};
 use anyhow::Result;
 
 use super::{
-    Release,
-    notices,
+    Release, notices,
     tree::{DIRECTORY, DOCUMENTS, Tree, compress, write},
 };
 use crate::command;

@@ -16,8 +16,7 @@ use crate::command;
 pub(super) const NAME: &str = "THIRD-PARTY-LICENSES.txt";
 
 /// How the names of files with licences begin, in small letters.
-const BEGINNINGS: [&str; 6] =
-    ["copying", "copyright", "licence", "license", "notice", "unlicense"];
+const BEGINNINGS: [&str; 6] = ["copying", "copyright", "licence", "license", "notice", "unlicense"];
 /// How the file begins.
 const HEAD: &str = "\
 What is linked into aiotrace, or into the probes in it, and is not a part of the project: names,
