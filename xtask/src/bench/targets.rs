@@ -51,7 +51,7 @@ pub fn table(rows: &[Row]) -> String {
     let most = |what, most: f64, unit: &str, measured: Option<f64>| Target {
         what,
         wanted: format!("<= {most}{unit}"),
-        measured: measured.map(|it| format!("{it:.2}{unit}")),
+        measured: measured.map(|it| format!("{it:.3}{unit}")),
         verdict: Verdict::of(measured.is_some_and(|it| it <= most)),
     };
     let targets = [
@@ -90,7 +90,7 @@ pub fn table(rows: &[Row]) -> String {
         Target {
             what: "memory of aiotrace, without names of functions",
             wanted: "< 64 MiB".to_owned(),
-            measured: memory.map(|it| format!("{it:.0} MiB")),
+            measured: memory.map(|it| format!("{it:.2} MiB")),
             verdict: Verdict::of(memory.is_some_and(|it| it < 64.0)),
         },
     ];
@@ -143,7 +143,7 @@ mod tests {
             problem: None,
         };
         let table = table(&[row]);
-        assert!(table.contains("of untraced | <= 2.3x | 2.20x | met |"), "{table}");
+        assert!(table.contains("of untraced | <= 2.3x | 2.200x | met |"), "{table}");
         assert!(table.contains("| and events lost | 0 | 3 | missed |"), "{table}");
         assert!(table.contains("(-c), of untraced | <= 1.75x | - | not measured |"), "{table}");
     }

@@ -7,9 +7,12 @@ use anyhow::Result;
 use super::{
     Release,
     binary::Binary,
-    tree::{DIRECTORY, Tree, copy_documents, write},
+    tree::{DIRECTORY, Tree, copy_documents, copy_licences, tar, write},
 };
 use crate::command;
+
+/// What compresses the archives. With more threads the result would depend on how many processors there are.
+const XZ: &str = "xz -T1 -6";
 
 /// The name of the file with the checksums.
 pub(super) const SUMS: &str = "SHA256SUMS";
@@ -20,9 +23,9 @@ pub(super) fn make(release: &Release, tree: &Tree, binary: &Binary) -> Result<()
     let inside = release.work.join("archive").join(&stem);
     write(&inside.join("aiotrace"), &fs::read(&binary.program)?, DIRECTORY)?;
     copy_documents(release, &inside)?;
-    for name in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
-        write(&inside.join(name), &fs::read(release.root.join(name))?, 0o644)?;
-    }
+    copy_licences(release, &inside)?;
+    let news = "CHANGELOG.md";
+    write(&inside.join(news), &fs::read(release.root.join(news))?, 0o644)?;
     for page in fs::read_dir(&tree.pages)? {
         let page = page?;
         write(&inside.join("man").join(page.file_name()), &fs::read(page.path())?, 0o644)?;
@@ -31,20 +34,14 @@ pub(super) fn make(release: &Release, tree: &Tree, binary: &Binary) -> Result<()
         let name = path.file_name().unwrap_or_default();
         write(&inside.join("completions").join(shell).join(name), &fs::read(path)?, 0o644)?;
     }
-    tar(release, &release.work.join("archive"), &stem, &format!("{stem}.tar.xz"))?;
+    let to = release.out.join(format!("{stem}.tar.xz"));
+    tar(release, &release.work.join("archive"), &stem, Some(XZ), &to)?;
     // Where gdb, aiotrace and debuginfod look for it.
     let (first, rest) = binary.id.split_at(2);
     let inside = release.work.join("symbols");
     let place = inside.join(format!("usr/lib/debug/.build-id/{first}/{rest}.debug"));
     write(&place, &fs::read(&binary.symbols)?, 0o644)?;
-    tar(release, &inside, "usr", &format!("{stem}-debug.tar.xz"))
-}
-
-fn tar(release: &Release, directory: &Path, inside: &str, name: &str) -> Result<()> {
-    let mut tar = release.command("tar");
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"]);
-    tar.arg(format!("--mtime=@{}", release.epoch)).args(["--use-compress-program", "xz -T1 -6"]);
-    command::run(tar.arg("-cf").arg(release.out.join(name)).arg("-C").arg(directory).arg(inside))
+    tar(release, &inside, "usr", Some(XZ), &release.out.join(format!("{stem}-debug.tar.xz")))
 }
 
 /// Writes the checksums of all files.

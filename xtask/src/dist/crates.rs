@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Release, binary};
+use super::{Release, binary, notices};
 use crate::command::{self, cargo};
 
 /// In the order in which they need each other.
@@ -31,6 +31,8 @@ pub(super) fn make(release: &Release) -> Result<()> {
     }
     let mit = fs::read_to_string(release.root.join("LICENSE-MIT"))?;
     fs::write(prebuilt.join("LICENSE"), LICENCE.to_owned() + &mit)?;
+    // The probes have other crates in them.
+    fs::copy(release.work.join(notices::NAME), prebuilt.join(notices::NAME))?;
     let target = release.work.join("package");
     // What is in the packages that no commit has are the objects.
     let mut package = cargo(&["package", "--locked", "--no-verify", "--allow-dirty", "--quiet"]);

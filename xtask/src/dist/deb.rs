@@ -5,8 +5,8 @@ use std::{fs, process::Command};
 use anyhow::Result;
 
 use super::{
-    Release,
-    tree::{Tree, compress, write},
+    Release, notices,
+    tree::{DIRECTORY, DOCUMENTS, Tree, compress, write},
 };
 use crate::command;
 
@@ -17,11 +17,63 @@ const OVERRIDES: &str = "\
 aiotrace: shared-library-lacks-prerequisites [usr/bin/aiotrace]
 ";
 
+/// What dpkg runs when it installs and removes the package: what debhelper would write for units that are not enabled
+/// by the package, but a unit that somebody enabled is disabled with the removal, not only when all is purged. No
+/// failure of systemd is one of the package.
+const SCRIPTS: [(&str, &str); 3] = [
+    (
+        "postinst",
+        r#"#!/bin/sh
+set -e
+case "$1" in
+configure | abort-upgrade | abort-deconfigure | abort-remove)
+    # So that a removal knows which links enabling them makes.
+    if [ -x /usr/bin/deb-systemd-helper ]; then
+        deb-systemd-helper update-state aiotrace.service aiotrace-textfile.timer > /dev/null || true
+    fi
+    if [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then
+        systemctl --system daemon-reload > /dev/null || true
+        if [ -n "$2" ] && [ -x /usr/bin/deb-systemd-invoke ]; then
+            deb-systemd-invoke try-restart aiotrace.service aiotrace-textfile.timer > /dev/null || true
+        fi
+    fi
+    ;;
+esac
+"#,
+    ),
+    (
+        "prerm",
+        r#"#!/bin/sh
+set -e
+if [ "$1" = remove ]; then
+    if [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ] && [ -x /usr/bin/deb-systemd-invoke ]; then
+        deb-systemd-invoke stop aiotrace-textfile.timer aiotrace-textfile.service aiotrace.service > /dev/null || true
+    fi
+    if [ -x /usr/bin/deb-systemd-helper ]; then
+        deb-systemd-helper disable aiotrace.service aiotrace-textfile.timer > /dev/null || true
+    fi
+fi
+"#,
+    ),
+    (
+        "postrm",
+        r#"#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then
+    systemctl --system daemon-reload > /dev/null || true
+fi
+if [ "$1" = purge ] && [ -x /usr/bin/deb-systemd-helper ]; then
+    deb-systemd-helper purge aiotrace.service aiotrace-textfile.timer > /dev/null || true
+fi
+"#,
+    ),
+];
+
 /// Makes it.
 pub(super) fn make(release: &Release, tree: &Tree) -> Result<()> {
     let root = release.work.join("deb");
     command::run(Command::new("cp").arg("-a").arg(&tree.root).arg(&root))?;
-    let documents = root.join("usr/share/doc/aiotrace");
+    let documents = root.join(DOCUMENTS);
     write(&documents.join("copyright"), copyright(release)?.as_bytes(), 0o644)?;
     write(&documents.join("changelog"), changelog(release)?.as_bytes(), 0o644)?;
     compress(&documents.join("changelog"))?;
@@ -30,6 +82,9 @@ pub(super) fn make(release: &Release, tree: &Tree) -> Result<()> {
     sums.current_dir(&root).args(["-c", "find usr -type f | LC_ALL=C sort | xargs md5sum"]);
     let sums = command::output(&mut sums)?;
     write(&root.join("DEBIAN/md5sums"), sums.as_bytes(), 0o644)?;
+    for (name, script) in SCRIPTS {
+        write(&root.join("DEBIAN").join(name), script.as_bytes(), DIRECTORY)?;
+    }
     let kibibytes = size(&root)?.div_ceil(1024);
     write(&root.join("DEBIAN/control"), control(release, kibibytes).as_bytes(), 0o644)?;
     let name = format!("aiotrace_{}_{}.deb", release.version, release.target.debian());
@@ -45,7 +100,7 @@ fn control(release: &Release, kibibytes: u64) -> String {
          Architecture: {}\n\
          Maintainer: The aiotrace authors <aiotrace@users.noreply.github.com>\n\
          Installed-Size: {kibibytes}\n\
-         Section: debug\n\
+         Section: utils\n\
          Priority: optional\n\
          Homepage: https://github.com/aiotrace/aiotrace\n\
          Description: trace, account for and break Linux native AIO\n \
@@ -96,9 +151,12 @@ fn copyright(release: &Release) -> Result<String> {
          Source: https://github.com/aiotrace/aiotrace\n\n\
          Files: *\nCopyright: {holder}\nLicense: Apache-2.0 or Expat\n\
          Comment: The probes that the program loads into the kernel are of the licence\n \
-         Expat or GPL-2 (\"Dual MIT/GPL\").\n\n\
+         Expat or GPL-2 (\"Dual MIT/GPL\"). What is linked into the program, and is not of\n \
+         this project, is under the licences in\n \
+         /{DOCUMENTS}/{}.\n\n\
          License: Apache-2.0\n On Debian systems, the Apache License is in\n /usr/share/common-licenses/Apache-2.0.\n\n\
          License: Expat\n{}",
+        notices::NAME,
         paragraph(text.trim_end())
     ))
 }

@@ -1,4 +1,4 @@
-//! The OCI image: the program, and nothing else. `podman load` and `docker load` take the archive.
+//! The OCI image: the program with its licences, and nothing else. `podman load` and `docker load` take the archive.
 //! (<https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>)
 
 use std::{fs, path::Path, process::Command};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Release,
     binary::Binary,
-    tree::{DIRECTORY, write},
+    tree::{DIRECTORY, DOCUMENTS, copy_licences, tar, write},
 };
 use crate::command;
 
@@ -18,8 +18,9 @@ pub(super) fn make(release: &Release, binary: &Binary) -> Result<()> {
     let work = release.work.join("image");
     let layer = work.join("layer");
     write(&layer.join("usr/bin/aiotrace"), &fs::read(&binary.program)?, DIRECTORY)?;
+    copy_licences(release, &layer.join(DOCUMENTS))?;
     let packed = work.join("layer.tar");
-    tar(release, &layer, "usr", &packed)?;
+    tar(release, &layer, "usr", None, &packed)?;
     let plain = digest(&packed)?;
     command::run(Command::new("gzip").args(["-9", "-n"]).arg(&packed))?;
     let layout = work.join("layout");
@@ -54,11 +55,13 @@ pub(super) fn make(release: &Release, binary: &Binary) -> Result<()> {
         "layers": [layer],
     });
     let mut manifest = blob(&layout, manifest.to_string().as_bytes(), "manifest.v1+json")?;
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": release.version });
+    // The name that podman gives it, as it takes no other one from an archive.
+    let name = format!("aiotrace:{}", release.version);
+    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
     let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
     write(&layout.join("index.json"), index.to_string().as_bytes(), 0o644)?;
     write(&layout.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
-    tar(release, &layout, ".", &release.out.join(format!("{}-oci.tar", release.stem())))
+    tar(release, &layout, ".", None, &release.out.join(format!("{}-oci.tar", release.stem())))
 }
 
 fn media(kind: &str) -> String {
@@ -79,11 +82,4 @@ fn digest(path: &Path) -> Result<String> {
     let text = command::output(Command::new("sha256sum").arg(path))?;
     let sum = text.split_whitespace().next().context("sha256sum says nothing")?;
     Ok(format!("sha256:{sum}"))
-}
-
-fn tar(release: &Release, directory: &Path, inside: &str, to: &Path) -> Result<()> {
-    let mut tar = release.command("tar");
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"]);
-    tar.arg(format!("--mtime=@{}", release.epoch)).arg("-cf").arg(to);
-    command::run(tar.arg("-C").arg(directory).arg(inside))
 }

@@ -11,6 +11,7 @@ mod components;
 mod crates;
 mod deb;
 mod image;
+mod notices;
 mod rpm;
 mod tree;
 
@@ -138,6 +139,7 @@ impl Release {
             fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         }
         let binary = binary::build(self)?;
+        notices::write(self)?;
         let tree = tree::make(self, &binary)?;
         archive::make(self, &tree, &binary)?;
         deb::make(self, &tree)?;
@@ -202,4 +204,46 @@ fn add_target(target: Target) -> Result<()> {
     }
     command::run(Command::new("rustup").args(["target", "add", target.triple()]))
         .context("the standard library for static binaries is needed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// docs/dev/release.md lists these places.
+    #[test]
+    fn all_versions_are_that_of_the_workspace() {
+        let version = env!("CARGO_PKG_VERSION");
+        let manifest = read("Cargo.toml");
+        let is_ours = |it: &&str| it.starts_with("aiotrace") && it.contains("path = ");
+        let pins: Vec<&str> = manifest.lines().filter(is_ours).collect();
+        assert_eq!(pins.len(), 2, "{pins:?}");
+        for pin in pins {
+            assert!(pin.contains(&format!("version = \"{version}\"")), "{pin}");
+        }
+        let places = [
+            ("contrib/kubernetes/kustomization.yaml", format!("newTag: {version}\n")),
+            ("docs/how-to/fleet.md", format!("/aiotrace:{version}")),
+            ("README.md", format!("aiotrace-{version}-x86_64.tar.xz")),
+            ("README.md", format!("aiotrace_{version}_amd64.deb")),
+            ("README.md", format!("aiotrace-{version}-1.x86_64.rpm")),
+        ];
+        for (name, text) in places {
+            assert!(read(name).contains(&text), "{name} has no {text}");
+        }
+    }
+
+    #[test]
+    fn releases_are_built_with_the_version_of_rust_that_is_asked_for() {
+        let manifest = read("Cargo.toml");
+        let rust = manifest.lines().find_map(|it| it.strip_prefix("rust-version = "));
+        let rust = rust.unwrap().trim_matches('"');
+        let workflow = read(".github/workflows/release.yml");
+        assert!(workflow.contains(&format!("--default-toolchain {rust}")), "{rust}");
+    }
 }

@@ -5,6 +5,9 @@ use anyhow::{Context as _, Result};
 use super::{Release, tree::Tree};
 use crate::command;
 
+/// The units that somebody may have enabled.
+const UNITS: &str = "aiotrace.service aiotrace-textfile.timer";
+
 /// Makes it.
 pub(super) fn make(release: &Release, tree: &Tree) -> Result<()> {
     let top = release.work.join("rpm");
@@ -41,7 +44,7 @@ Version: {}
 Release: 1
 Summary: Trace, account for and break Linux native AIO
 License: (Apache-2.0 OR MIT) AND (MIT OR GPL-2.0-only)
-Group: Development/Debuggers
+Group: Applications/System
 Packager: The aiotrace authors <aiotrace@users.noreply.github.com>
 URL: https://github.com/aiotrace/aiotrace
 AutoReqProv: no
@@ -57,6 +60,25 @@ uses eBPF or ptrace, and needs no library.
 %install
 cp -a {}/. %{{buildroot}}
 mv %{{buildroot}}/usr/share/zsh/vendor-completions %{{buildroot}}/usr/share/zsh/site-functions
+
+# No failure of systemd is one of the package.
+%post
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload > /dev/null 2>&1 || :
+fi
+
+%preun
+if [ $1 -eq 0 ] && [ -d /run/systemd/system ]; then
+    systemctl --no-reload disable --now {UNITS} > /dev/null 2>&1 || :
+fi
+
+%postun
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload > /dev/null 2>&1 || :
+    if [ $1 -ge 1 ]; then
+        systemctl try-restart {UNITS} > /dev/null 2>&1 || :
+    fi
+fi
 
 %files
 %defattr(-, root, root)

@@ -9,12 +9,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Release, binary::Binary};
+use super::{Release, binary::Binary, notices};
 use crate::command;
 
 /// What a directory in a package is.
 pub(super) const DIRECTORY: u32 = 0o755;
 const FILE: u32 = 0o644;
+/// Where the documents of a package are.
+pub(super) const DOCUMENTS: &str = "usr/share/doc/aiotrace";
+/// Our own licences. What is not ours is in [`notices::NAME`].
+const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 /// Where systemd looks for the units of packages.
 const UNITS: &str = "usr/lib/systemd/system";
 
@@ -64,8 +68,9 @@ pub(super) fn make(release: &Release, binary: &Binary) -> Result<Tree> {
         let place = root.join(UNITS).join(unit.file_name());
         write(&place, &fs::read(unit.path())?, FILE)?;
     }
-    let documents = root.join("usr/share/doc/aiotrace");
+    let documents = root.join(DOCUMENTS);
     copy_documents(release, &documents)?;
+    copy_licences(release, &documents)?;
     let news = documents.join("CHANGELOG.md");
     write(&news, &fs::read(release.root.join("CHANGELOG.md"))?, FILE)?;
     compress(&news)?;
@@ -84,10 +89,82 @@ pub(super) fn copy_documents(release: &Release, to: &Path) -> Result<()> {
     ]);
     let names = command::output(&mut list)?;
     // How to develop it is of no use without the sources.
-    for name in names.lines().filter(|it| !it.starts_with("docs/dev/")) {
-        write(&to.join(name), &fs::read(release.root.join(name))?, FILE)?;
+    let mut names: Vec<&str> = names.lines().filter(|it| !it.starts_with("docs/dev/")).collect();
+    names.sort_unstable();
+    let is_there = |path: &str| {
+        let is_below = |it: &str| it.strip_prefix(path).is_some_and(|it| it.starts_with('/'));
+        names.iter().chain(&LICENCES).any(|it| *it == path || is_below(it))
+    };
+    let sources = format!("https://github.com/aiotrace/aiotrace/blob/{}", release.commit);
+    for name in &names {
+        let path = release.root.join(name);
+        let content = match name.ends_with(".md") {
+            true => with_links(name, &fs::read_to_string(&path)?, is_there, &sources).into_bytes(),
+            false => fs::read(&path)?,
+        };
+        write(&to.join(name), &content, FILE)?;
     }
     Ok(())
+}
+
+/// A document whose links to files that are not copied with it lead to the sources of the release.
+fn with_links(name: &str, text: &str, is_there: impl Fn(&str) -> bool, sources: &str) -> String {
+    let mut parts = text.split("](");
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        result.push_str("](");
+        let link = part.split(')').next().unwrap_or_default();
+        let file = link.split('#').next().unwrap_or_default();
+        let is_ours = !file.is_empty() && !link.contains(':');
+        match is_ours.then(|| resolved(name, file)) {
+            Some(path) if !is_there(&path) => {
+                result.push_str(&format!("{sources}/{path}{}", &part[file.len()..]));
+            }
+            _ => result.push_str(part),
+        }
+    }
+    result
+}
+
+/// The path from the root of a file that this document names.
+fn resolved(document: &str, file: &str) -> String {
+    let mut path: Vec<&str> = document.split('/').collect();
+    path.pop();
+    for part in file.split('/') {
+        match part {
+            ".." => {
+                path.pop();
+            }
+            "." | "" => {}
+            part => path.push(part),
+        }
+    }
+    path.join("/")
+}
+
+/// Copies the licences: ours, and those of what is linked into the program. They are the same in all packages.
+pub(super) fn copy_licences(release: &Release, to: &Path) -> Result<()> {
+    for name in LICENCES {
+        write(&to.join(name), &fs::read(release.root.join(name))?, FILE)?;
+    }
+    write(&to.join(notices::NAME), &fs::read(release.work.join(notices::NAME))?, FILE)
+}
+
+/// Packs what is `inside` a directory, in an order and with a time that are always the same.
+pub(super) fn tar(
+    release: &Release,
+    directory: &Path,
+    inside: &str,
+    compressor: Option<&str>,
+    to: &Path,
+) -> Result<()> {
+    let mut tar = release.command("tar");
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"]);
+    tar.arg(format!("--mtime=@{}", release.epoch));
+    if let Some(compressor) = compressor {
+        tar.args(["--use-compress-program", compressor]);
+    }
+    command::run(tar.arg("-cf").arg(to).arg("-C").arg(directory).arg(inside))
 }
 
 /// Writes a file with these rights, and makes the directories on the way to it (with the rights that the umask leaves:
@@ -103,4 +180,27 @@ pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 /// Compresses a file in its place, without its name and time.
 pub(super) fn compress(path: &Path) -> Result<()> {
     command::run(Command::new("gzip").args(["-9", "-n", "-f"]).arg(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_to_what_is_not_copied_lead_to_the_sources() {
+        let links = |name: &str, text: &str| {
+            let there = ["README.md", "docs/README.md", "docs/reference/findings"];
+            with_links(name, text, |it| there.contains(&it), "https://forge/blob/1a2b")
+        };
+        let text = "[a](dev/release.md#in-it), [b](../CONTRIBUTING.md) and [c](../xtask/x.md).";
+        let right = "[a](https://forge/blob/1a2b/docs/dev/release.md#in-it), \
+                     [b](https://forge/blob/1a2b/CONTRIBUTING.md) and \
+                     [c](https://forge/blob/1a2b/xtask/x.md).";
+        assert_eq!(links("docs/README.md", text), right);
+        let text = "[a](docs/README.md#x) [b](#here) [c](https://x.org/x)\n\
+                    [d](docs/reference/findings/)";
+        assert_eq!(links("README.md", text), text);
+        assert_eq!(links("docs/reference/x.md", "[r](../../README.md)"), "[r](../../README.md)");
+        assert_eq!(links("README.md", "no link"), "no link");
+    }
 }

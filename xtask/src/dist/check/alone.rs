@@ -18,12 +18,14 @@ use crate::{
 };
 
 /// The subcommands at work. Both programs are in the root directory; `alone-aio` is aio-programs by a name that no other
-/// process of the machine has. (Not sweep: it needs call sites, and a program that
-/// is linked with musl has none, because musl's syscall(2) has no tables for unwinding.)
-const COMMANDS: [&str; 13] = [
+/// process of the machine has. (Not sweep: it needs call sites, and a program that is linked with musl has none, because
+/// musl's syscall(2) has no tables for unwinding.)
+const COMMANDS: [&str; 15] = [
     "/aiotrace --version",
     "/aiotrace doctor",
     "/aiotrace ls",
+    "/aiotrace capacity",
+    "/aiotrace serve --once",
     "/aiotrace explain lost",
     "/aiotrace completions fish",
     "/aiotrace man /tmp/man",

@@ -19,8 +19,13 @@ use crate::command;
 /// One check; an error says what is wrong.
 type Check = fn(&Release) -> Result<()>;
 
+/// Checks that need a program that is not installed for them: what they are called, and the programs, of which one is
+/// enough.
+const NEED: [(&str, [&str; 2]); 1] = [(NAMED, ["podman", "skopeo"])];
+const NAMED: &str = "the image is loaded by its name and version";
+
 /// What they are called, and what does them.
-const CHECKS: [(&str, Check); 9] = [
+const CHECKS: [(&str, Check); 10] = [
     ("the binary needs nothing", alone::needs_nothing),
     ("it works in a directory that has nothing else", alone::in_a_directory),
     ("it works in a guest that has nothing else", alone::in_a_guest),
@@ -28,6 +33,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("rpmlint is content, the .rpm unpacks, and its binary runs", packages::rpm),
     ("the .deb installs, works and goes away in Debian", packages::debian),
     ("the image unpacks, and its binary runs", packages::image),
+    (NAMED, packages::named),
     ("the crate installs and is documented without bpf-linker", installed::from_crates),
     ("a second build elsewhere gives the same bytes", again),
 ];
@@ -36,6 +42,13 @@ const CHECKS: [(&str, Check); 9] = [
 pub(super) fn all(release: &Release, only: &str) -> Result<()> {
     let mut failing = Vec::new();
     for (name, check) in CHECKS.into_iter().filter(|it| it.0.contains(only)) {
+        let needed = NEED.iter().find(|it| it.0 == name).map(|it| it.1);
+        if let Some(programs) = needed
+            && programs.iter().all(|it| which::which(it).is_err())
+        {
+            println!("check: {name}: NOT CHECKED: needs {}", programs.join(" or "));
+            continue;
+        }
         match check(release) {
             Ok(()) => println!("check: {name}: yes"),
             Err(error) => {

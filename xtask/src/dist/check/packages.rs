@@ -66,6 +66,24 @@ pub(super) fn image(release: &Release) -> Result<()> {
     command::run(run.arg(file(release, "-oci.tar")?))
 }
 
+/// Loads the image as a user does, who then has it by this name.
+pub(super) fn named(release: &Release) -> Result<()> {
+    let root = fresh(release, "loaded-image")?;
+    let script = r#"
+        set -e
+        if command -v podman > /dev/null; then
+            podman --root "$PWD/storage" --runroot "$PWD/run" --storage-driver vfs load -q -i "$1" > loaded
+            cat loaded
+            grep -q "/$2\$" loaded
+        else
+            skopeo inspect --raw "oci-archive:$1:$2" > /dev/null
+        fi
+    "#;
+    let mut run = Command::new("sh");
+    run.current_dir(&root).args(["-c", script, "sh"]).arg(file(release, "-oci.tar")?);
+    command::run(run.arg(format!("aiotrace:{}", release.version)))
+}
+
 /// Installs the package without a network, uses it, and removes it.
 pub(super) fn debian(release: &Release) -> Result<()> {
     let package = file(release, ".deb")?;
@@ -86,6 +104,13 @@ pub(super) fn debian(release: &Release) -> Result<()> {
                 man -P cat aiotrace-attach | grep -q -- --duration
                 man -P cat 7 aiotrace-findings | grep -qi context-leak
                 test -e /usr/share/doc/aiotrace/docs/reference/performance.md
+                test -e /usr/share/doc/aiotrace/THIRD-PARTY-LICENSES.txt
+                # What `systemctl enable` makes goes away with the package.
+                link=/etc/systemd/system/multi-user.target.wants/aiotrace.service
+                mkdir -p "$(dirname $link)"
+                ln -s /usr/lib/systemd/system/aiotrace.service $link
+                dpkg -r aiotrace
+                test ! -L $link
                 dpkg -P aiotrace
                 # man keeps what it has shown.
                 left=$(find / -xdev -path /var/cache/man -prune -o -name "*aiotrace*" -not -name aiotrace.deb -print)
