@@ -115,7 +115,7 @@ fn main() {
         "submits" => persistent::submits(),
         "signals" => persistent::signals(),
         "flood" => persistent::flood(number(1000)),
-        "until-accepted" => persistent::until_accepted(),
+        "until-accepted" => persistent::until_accepted(number(0)),
         "varied" => varied::all(),
         "receive-ring" => receive::from_the_ring(),
         "completions" => contexts::completions(),

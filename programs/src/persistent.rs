@@ -186,14 +186,17 @@ pub fn submits() {
     }
 }
 
-/// Submits reads until one fails, and then until one is accepted. Says what each of these two got.
-pub fn until_accepted() {
+/// Submits reads until one fails, and then until one is accepted, with so many milliseconds between two tries. Says what
+/// each of these two got.
+pub fn until_accepted(pause: u64) {
     let (ctx, file, mut buffer) = (aio::setup(4), aio::zero(), 0);
     for is_wanted in [|ret| ret < 0, |ret| ret == 1] {
         loop {
             let ret = aio::submit(ctx, &mut [aio::pread(file, &mut buffer, 1)]);
             if ret == 1 {
                 aio::reap(ctx, 1);
+            } else if pause > 0 {
+                std::thread::sleep(Duration::from_millis(pause));
             }
             if is_wanted(ret) {
                 say(&format!("io_submit {ret}"));

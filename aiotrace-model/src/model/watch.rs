@@ -9,9 +9,10 @@ const QUIET: u64 = SECOND / 2;
 const MOST_LOOKS: usize = 64;
 
 impl Model {
-    /// Takes note that time has passed.
+    /// Takes note that time has passed: all that happened up to `now` is told. (0: no more than was told.)
     pub fn handle_timeout(&mut self, now: u64) {
         self.now = self.now.max(now);
+        self.faults.heard = self.faults.heard.max(now);
         self.moment = self.now;
         if self.now < self.next_tick {
             return;
@@ -34,6 +35,8 @@ impl Model {
 
     fn look_around(&mut self) {
         let (now, exact) = (self.now, self.settings.exact_completions);
+        // A look may be newer than what is known of the calls.
+        let heard = self.faults.heard;
         let thresholds = self.settings.thresholds;
         let (mut due, mut stuck, mut unreaped) = (Vec::new(), Vec::new(), Vec::new());
         let live = self.contexts.in_any_order_mut();
@@ -43,7 +46,7 @@ impl Model {
             let is_known = |it: &&Request| it.entered != 0 && it.opcode.is_some();
             let known = context.requests.iter().filter(|it| !it.is_poll()).filter(is_known);
             let oldest = known.min_by_key(|it| (it.entered, it.call, it.index));
-            let since = |time: u64| now.saturating_sub(time);
+            let since = |time: u64| heard.saturating_sub(time);
             let late = oldest.filter(|it| since(it.entered) >= thresholds.stuck);
             let late = late.map(|it| (it.entered, Subject::of(it)));
             let waits = context.requests.oldest_unreaped().map(|it| it.time);

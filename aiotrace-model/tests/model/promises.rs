@@ -263,3 +263,23 @@ fn a_program_went_on_only_if_it_submitted_after_the_failure() {
     assert!(told(true).ends_with("; the program went on (1 io_submit after it)"), "{}", told(true));
     assert!(told(false).ends_with("; nothing was submitted after it"), "{}", told(false));
 }
+
+/// What calls were made is told late, when aiotrace gets a processor again; a look sees the process at once.
+#[test]
+fn a_look_that_is_newer_than_what_was_told_of_the_calls_shows_no_silence() {
+    let found = |is_told: bool| {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, one(PREAD));
+        trace.now += 60 * SECOND;
+        let ring = RingFound::There(Ring { head: 0, tail: 0, nr: 4 });
+        trace.look(ring);
+        // All records up to this time were told.
+        let told = if is_told { trace.now } else { 2 * SECOND };
+        trace.model.handle_timeout(told);
+        let (file, until) = (File { kind: FileKind::Storage, ..File::default() }, trace.now);
+        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file), until }));
+        of(Name::RequestStuck, trace).len()
+    };
+    assert_eq!((found(true), found(false)), (1, 0));
+}

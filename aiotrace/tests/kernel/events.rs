@@ -79,7 +79,7 @@ pub fn check(program: &str, finding: Option<&str>) {
     // The loss of a run that the kernel skipped may be reported only after the program is over.
     let attempts = match machine::skips_runs() {
         true if machine::runs_everything() => 4,
-        true => 2,
+        true => 3,
         false => 1,
     };
     let expected = expected(program);

@@ -89,14 +89,15 @@ pub fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<Ended>> 
     Ok(consoles.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
 }
 
-/// The numbers of the guests in the order in which they are booted: those that run a share of the tests for which one
-/// guest is enough first, as they take longest, and newer kernels before older ones; other architectures, which must
-/// be built for first, last.
+/// The numbers of the guests in the order in which they are booted. What takes longest comes first, so that both
+/// processors have something to do to the end: a guest with a share of the tests for which one guest is enough, then
+/// newer kernels, older ones, and those whose kernel another guest has, too. Other architectures, which must be built
+/// for first, come last.
 fn order(guests: &[Guest]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..guests.len()).rev().collect();
     order.sort_by_key(|it| {
         let guest = &guests[*it];
-        (guest.arch.target().is_some(), guest.kernel.share.is_none())
+        (guest.arch.target().is_some(), guest.kernel.is_again, guest.kernel.share.is_none())
     });
     order
 }

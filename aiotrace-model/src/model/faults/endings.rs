@@ -187,8 +187,9 @@ impl Faults {
 impl Model {
     /// What shows in that nothing happens.
     pub(in crate::model) fn judge_faults(&mut self) {
-        let now = self.now;
-        self.faults.now = now;
+        self.faults.now = self.now;
+        // A look may be newer than what is known of the calls.
+        let now = self.faults.heard;
         self.see_what_is_unreaped();
         let is_past = |time: u64| time.saturating_add(HUNG_AFTER) <= now;
         let mut verdicts: Vec<(u64, (Half, Option<Doubt>), Going)> = Vec::new();

@@ -102,7 +102,7 @@ impl Growing {
 impl Model {
     /// Finds places where many contexts are idle and new ones are still made: not a pool that was made at once.
     pub(in crate::model) fn growth(&mut self) {
-        let (now, thresholds) = (self.now, self.settings.thresholds);
+        let (now, thresholds) = (self.faults.heard, self.settings.thresholds);
         if (self.contexts.len() as u64) < thresholds.growth {
             return;
         }

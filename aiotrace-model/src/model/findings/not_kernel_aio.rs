@@ -45,7 +45,7 @@ impl Basis for NotKernelAio {
             ),
         };
         format!(
-            "the target made no io_* call while it was traced: POSIX AIO and io_uring are not kernel AIO{others}"
+            "the target made no io_* call that reached the kernel while it was traced: POSIX AIO and io_uring are not kernel AIO{others}"
         )
     }
 

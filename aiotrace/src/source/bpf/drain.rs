@@ -161,7 +161,8 @@ impl Drain {
     fn collect(&mut self, start: Instant) -> Reason {
         let mut looked = start;
         let mut told = Losses::default();
-        let mut quiet = 0;
+        // The looks without a record, and when the last record came.
+        let (mut quiet, mut heard) = (0, start);
         let mut beaten = start;
         let mut tick = Tick { swept: start, told: start };
         let mut settled = 0;
@@ -206,12 +207,15 @@ impl Drain {
                 self.stop.knows(before);
             }
             if taken != Taken::Nothing || ready.records {
-                quiet = 0;
+                (quiet, heard) = (0, Instant::now());
             } else {
                 quiet = quiet.saturating_add(1);
             }
-            // Nothing has happened for a second.
-            let idle = ready.idle && quiet > QUIET;
+            // Nothing has happened for a second (but that somebody asked what is known).
+            let idle = quiet > QUIET && heard.elapsed() >= LOOK_AGAIN;
+            if idle {
+                heard = Instant::now();
+            }
             if idle || looked.elapsed() > LOOK_AGAIN {
                 looked = Instant::now();
                 self.look_at_blocked();
@@ -333,13 +337,13 @@ impl Drain {
                 .chain(for_records.then_some(self.records.as_fd()))
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
                 .collect();
-        let idle = poll(&mut fds, timeout(time)) == Ok(0);
+        let _ = poll(&mut fds, timeout(time));
         let readable = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         if readable(&fds[2]) {
             self.stop.is_heard();
         }
         let records = for_records && fds.pop().as_ref().is_some_and(readable);
-        Ready { records, target_gone: fds[3..].iter().any(readable), idle }
+        Ready { records, target_gone: fds[3..].iter().any(readable) }
     }
 
     /// Takes records from the ring buffer, as many as a [`Turn`] allows, and hands them on.
@@ -412,7 +416,6 @@ impl Turn {
 struct Ready {
     records: bool,
     target_gone: bool,
-    idle: bool,
 }
 
 /// The drain must not wait for a processor: it runs before all ordinary threads, as with `perf
