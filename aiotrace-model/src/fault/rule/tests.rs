@@ -273,7 +273,7 @@ fn mistakes_point_at_their_place() {
         ),
         (
             "complete:res=EIO:less",
-            "                  ^^^^ less goes with a number of bytes: write for instance complete:res=512:less",
+            "                 ^^^^ less goes with a number of bytes: write for instance complete:res=512:less",
         ),
         (
             "io_submit:accept=1:less",
