@@ -73,6 +73,8 @@ pub mod looked_up {
     pub const FILES: u32 = 1;
     /// The call must be made at a place that `site=` or `caller=` of the rule named.
     pub const PLACE: u32 = 1 << 1;
+    /// The request's own result must be more than [`Rule::value`](super::Rule::value): `less` of the rule.
+    pub const RESULT: u32 = 1 << 2;
 }
 
 /// What became of a rule's decision: bits that records have beside the rule's number.

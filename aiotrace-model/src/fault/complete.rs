@@ -4,7 +4,7 @@
 use super::{
     rule::Rule,
     value::names_of_operations,
-    words::{ACTIONS, CONDITIONS},
+    words::{ACTIONS, CONDITIONS, FLAGS},
 };
 use crate::{errno, event::Syscall};
 
@@ -80,7 +80,7 @@ fn names(calls: &str, used: &[&str]) -> Vec<String> {
 /// A value that this action or condition can have; `None` if it has none.
 fn sample(name: &str) -> Option<&'static str> {
     Some(match name {
-        "force" => return None,
+        _ if FLAGS.contains(&name) => return None,
         "error" => "EAGAIN",
         "op" => "pread",
         "per" => "process",

@@ -10,7 +10,7 @@ use super::{
     mistake::Mistake,
     piece::Piece,
     value,
-    words::{ACTIONS, CONDITIONS, STRACE_ONLY, did_you_mean},
+    words::{ACTIONS, CONDITIONS, FLAGS, STRACE_ONLY, did_you_mean},
 };
 use crate::{
     errno,
@@ -86,7 +86,7 @@ impl Rule {
         self.rule.about & 1 << what::COMPLETE != 0
     }
 
-    /// Whether something must be looked up to tell if it matches: it has op=, fd=, path=, site= or caller=.
+    /// Whether something must be looked up to tell if it matches: it has op=, fd=, path=, site=, caller= or less.
     pub fn needs_requests(&self) -> bool {
         self.rule.asks_for_requests()
     }
@@ -94,6 +94,11 @@ impl Rule {
     /// Whether the place of the call must be known to tell if it matches: it has site= or caller=.
     pub fn needs_place(&self) -> bool {
         self.rule.looked_up & looked_up::PLACE != 0
+    }
+
+    /// Whether a completion whose own result is this one may get the rule's: with `less` only if that is less.
+    pub fn may_replace(&self, result: i64) -> bool {
+        self.rule.looked_up & looked_up::RESULT == 0 || result > self.rule.value
     }
 
     /// Whether it has a condition on requests: op=, fd= or path=.
@@ -137,7 +142,7 @@ impl FromStr for Rule {
     }
 }
 
-/// An action or a condition: `NAME=VALUE`, or `force`.
+/// An action or a condition: `NAME=VALUE`, or one of [`FLAGS`].
 struct Part<'a> {
     /// One of [`ACTIONS`] or [`CONDITIONS`].
     name: &'static str,
@@ -188,8 +193,12 @@ impl<'a> Part<'a> {
         let written = name.text();
         let mut known = ACTIONS.into_iter().chain(CONDITIONS);
         match (known.find(|it| *it == written), value) {
-            (Some("force"), Some(_)) => Err(piece.mistake("force has no value: write :force")),
-            (Some(name @ "force"), None) => Ok(Self { name, all: piece, value: piece.behind() }),
+            (Some(name), Some(_)) if FLAGS.contains(&name) => {
+                Err(piece.mistake(format!("{name} has no value: write :{name}")))
+            }
+            (Some(name), None) if FLAGS.contains(&name) => {
+                Ok(Self { name, all: piece, value: piece.behind() })
+            }
             (Some(name), Some(value)) => Ok(Self { name, all: piece, value }),
             (Some(name), None) => {
                 Err(piece.mistake(format!("a value is missing: write {name}=...")))
@@ -204,7 +213,8 @@ impl<'a> Part<'a> {
 
     /// The name, as it is written.
     fn shown(&self) -> String {
-        if self.name == "force" { self.name.to_owned() } else { format!("{}=", self.name) }
+        let is_flag = FLAGS.contains(&self.name);
+        if is_flag { self.name.to_owned() } else { format!("{}=", self.name) }
     }
 
     /// The action and its value, as [`fault::Rule`] has them.
@@ -297,6 +307,14 @@ impl<'a> Part<'a> {
             "path" => {
                 rule.looked_up |= looked_up::FILES;
                 it.path = Some(Glob::parse(value.text()).map_err(|why| value.mistake(why))?);
+            }
+            "less" => {
+                if rule.action != action::RESULT || rule.value < 0 {
+                    return Err(self.all.mistake(
+                        "less goes with a number of bytes: write for instance complete:res=512:less",
+                    ));
+                }
+                rule.looked_up |= looked_up::RESULT;
             }
             // Actions and force are done with.
             _ => (),

@@ -4,10 +4,13 @@
 pub(super) const ACTIONS: [&str; 5] = ["error", "accept", "delay_enter", "delay_exit", "res"];
 
 /// When it does it.
-pub(super) const CONDITIONS: [&str; 14] = [
+pub(super) const CONDITIONS: [&str; 15] = [
     "when", "prob", "max", "after", "for", "op", "fd", "path", "ctx", "tid", "per", "site",
-    "caller", "force",
+    "caller", "less", "force",
 ];
+
+/// Those without a value.
+pub(super) const FLAGS: [&str; 2] = ["less", "force"];
 
 /// Actions that strace has and we do not.
 pub(super) const STRACE_ONLY: [&str; 5] =

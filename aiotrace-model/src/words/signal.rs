@@ -62,6 +62,11 @@ pub fn signal(number: i32) -> String {
     }
 }
 
+/// Whether a program gets this signal for what it did itself. (Others come from somebody else, SIGQUIT from a key.)
+pub fn is_own(number: i32) -> bool {
+    [SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS].contains(&number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

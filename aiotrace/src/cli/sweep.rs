@@ -43,41 +43,50 @@ pub struct Options {
     /// AIOTRACE_SWEEP_STATUS, too
     #[arg(long, value_name = "COMMAND")]
     check: Option<String>,
-    /// How long a run may take, instead of a multiple of what the baseline took
+    /// How long --setup, --reset and --check may take, each time
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10m", value_name = "TIME")]
+    script_timeout: Duration,
+    /// How long a run may take, instead of a multiple of what the baseline took (and of 10 minutes
+    /// for each run of the baseline)
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
     timeout: Option<Duration>,
     /// A run may take this many times as long as without a fault
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     timeout_multiplier: u32,
-    /// But no less than this
+    /// A run may take so long in any case, unless --timeout is given
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "20s", value_name = "TIME")]
     minimum_timeout: Duration,
-    /// Runs at a time. What is bad is run again alone
+    /// Runs at a time, which must share no files. What is bad is run again alone
     #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
     /// Runs without a fault, before the first one
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     baseline_runs: u16,
-    /// Only this part of the plan, for instance 1/4, 2/4, 3/4 and 4/4 on four machines
+    /// Only this part of the plan, for instance 1/4, 2/4, 3/4 and 4/4 on four machines. Each point
+    /// is in one part, on whatever machine
     #[arg(long, value_name = "K/N", value_parser = parse_shard)]
     shard: Option<(usize, usize)>,
-    /// No more new runs after this time; places that are called rarely come first
+    /// No run begins after this time, counted from the first fault; places that are called rarely
+    /// come first. --resume goes on
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
     budget: Option<Duration>,
-    /// Show the sites, the plan and how long it takes, and make no fault
+    /// Run the program without a fault, show the sites, the plan and how long it takes, and stop. A
+    /// sweep that is there stays as it is
     #[arg(long)]
     list: bool,
-    /// Go on with a sweep of the same command that was interrupted
+    /// Go on with a sweep that was interrupted or has used up its --budget: of the same command,
+    /// directory, --check, --faults and --mode
     #[arg(long, conflicts_with = "list")]
     resume: bool,
-    /// Try again only what was bad in the last sweep of the same command
+    /// Try again only what was bad in the last sweep (which was as for --resume), at the same sites,
+    /// without a new baseline. What is not reached any more is told, and the status is 2
     #[arg(long, conflicts_with_all = ["list", "resume"])]
     iterate: bool,
-    /// The directory for the plan, the outcomes, logs and recordings. What is there of an older
-    /// sweep is moved to DIR.old
+    /// The directory for the plan, the outcomes, logs and recordings. A sweep that is there becomes
+    /// DIR.old when the baseline has passed
     #[arg(short, long, default_value = "aiotrace.sweep", value_name = "DIR")]
     output: PathBuf,
-    /// text: the table; json: a line for each outcome
+    /// text: the table; json: a line for each outcome, with --list for each point
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// The outcomes that are bad: corrupt, lost, died, hung, leaked, also flaky, unsure, reported
@@ -139,6 +148,7 @@ pub fn run(options: Options) -> Result<u8> {
         setup: options.setup,
         reset: options.reset,
         check: options.check,
+        script_timeout: options.script_timeout,
         timeout: options.timeout,
         timeout_multiplier: options.timeout_multiplier,
         minimum_timeout: options.minimum_timeout,
@@ -157,7 +167,7 @@ pub fn run(options: Options) -> Result<u8> {
     Ok(match report.end {
         End::Good => 0,
         End::Bad => 1,
-        End::Nothing => 2,
+        End::Nothing | End::Unsettled => 2,
         End::BaselineFailed => 3,
         End::Interrupted => 4,
     })
@@ -166,6 +176,12 @@ pub fn run(options: Options) -> Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outcomes_are_named_as_in_the_table_or_as_in_json() {
+        assert_eq!(parse_outcome("not made"), parse_outcome("not_made"));
+        assert!(parse_outcome("bad").unwrap_err().contains("corrupt, lost"));
+    }
 
     #[test]
     fn shards_are_counted_from_one() {

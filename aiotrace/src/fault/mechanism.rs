@@ -66,6 +66,11 @@ impl Mechanism {
         if rule.looked_up & looked_up::FILES != 0 {
             return Err("path= is looked up when the call is made, which only ptrace can");
         }
+        if rule.looked_up & looked_up::RESULT != 0 {
+            return Err(
+                "less compares with the request's own result, which only ptrace does before it is changed",
+            );
+        }
         let is_submit = rule.about == 1 << what::call(Syscall::Submit);
         match (self, rule.action) {
             (_, action::DELAY_ENTER | action::DELAY_EXIT) => Err("BPF cannot wait"),
@@ -107,8 +112,8 @@ mod tests {
         assert_eq!(by(rule(submit, action::ACCEPT)), ["file_permission", "ptrace"]);
         assert_eq!(by(rule(submit, action::DELAY_EXIT)), ["ptrace"]);
         assert_eq!(by(rule(what::COMPLETE, action::RESULT)), ["write_user", "ptrace"]);
-        for looked_up in [looked_up::FILES, looked_up::PLACE] {
-            let rule = Rule { looked_up, ..rule(submit, action::ERROR) };
+        for looked_up in [looked_up::FILES, looked_up::PLACE, looked_up::RESULT] {
+            let rule = Rule { looked_up, ..rule(what::COMPLETE, action::RESULT) };
             assert_eq!(by(rule), ["ptrace"]);
         }
     }

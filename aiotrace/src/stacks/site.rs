@@ -8,7 +8,7 @@
 //! Functions that were inlined are no steps of their own: without debug information nobody would know of them.
 
 use super::{
-    Frame, Stack, Symbolizer,
+    Frame, Place, Stack, Symbolizer,
     child::Function,
     symbols::{is_library, is_stub},
 };
@@ -44,18 +44,26 @@ struct Physical<'a> {
 }
 
 impl Site {
-    /// The site of a call of this process with this stack; `None` if none of its functions is known.
+    /// The site of a call of this process with this stack; `None` if none of its functions is known, or if one of the
+    /// program's own has no answer now: without its name the call would have another id.
     pub fn of(call: Syscall, pid: u32, stack: &Stack, symbols: &Symbolizer) -> Option<Self> {
         let places: Vec<_> =
             stack.frames.iter().filter_map(|it: &Frame| it.place.as_ref()).collect();
-        let functions = symbols.functions(pid, &places).into_iter().map(Option::unwrap_or_default);
+        let functions = symbols.functions(pid, &places);
+        let is_whole = functions.iter().all(Option::is_some);
+        let lacks =
+            |(it, functions): (&&Place, &Option<_>)| functions.is_none() && !is_library(&it.module);
+        if places.iter().zip(&functions).any(lacks) {
+            return None;
+        }
+        let functions = functions.into_iter().map(Option::unwrap_or_default);
         let all: Vec<_> = places
             .iter()
             .zip(functions)
             .map(|(it, functions)| Physical { module: &it.module, offset: it.offset, functions })
             .collect();
         let mut own: Vec<_> = all.iter().filter(|it| !it.is_folded()).take(DEPTH).collect();
-        if own.is_empty() && !stack.truncated {
+        if own.is_empty() && !stack.truncated && is_whole {
             // Nothing but libraries: they say at least which of their functions it was.
             own = all.iter().take(DEPTH).collect();
         }
@@ -140,7 +148,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::stacks::{ModuleId, Place};
+    use crate::stacks::ModuleId;
 
     fn function(function: &str, symbol: Option<&str>) -> Function {
         let symbol = symbol.map(str::to_owned);
@@ -210,6 +218,26 @@ mod tests {
         assert_eq!(debug.name, "io_submit from submit < db::flush < local");
         assert!(debug.callers.iter().any(|it| it == "small"));
         assert_ne!(one.id, site(false, 0x10, Syscall::Getevents).id);
+    }
+
+    #[test]
+    fn without_an_answer_there_is_no_site_instead_of_another_one() {
+        let module = |id, path: &[u8]| Arc::new(Module::new(ModuleId(id), path));
+        let frame = |module: Arc<Module>| {
+            let place = Some(Place { module, offset: 0x10 });
+            Frame { address: 7, place }
+        };
+        let frames = [frame(module(0, b"/lib/libaio.so.1")), frame(module(1, b"/opt/db"))];
+        let stack = Stack { frames: frames.into(), truncated: false };
+        let of = |without: &'static [u8]| {
+            let symbols = Symbolizer::with(move |_, module, _| {
+                let is_known = module.name() != without;
+                vec![is_known.then(|| vec![function("flush", Some("flush"))])]
+            });
+            Site::of(Syscall::Submit, 7, &stack, &symbols)
+        };
+        assert_eq!(of(b"db"), None);
+        assert_eq!(of(b"libaio.so.1").unwrap().id, of(b"").unwrap().id);
     }
 
     #[test]

@@ -5,16 +5,22 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Settings,
-    journal::Directory,
+    Settings, crash,
+    directory::Directory,
     log::Log,
     observed::Site,
     outcome::Usual,
     processes::Processes,
     progress::Progress,
-    trial::{self, Trial},
+    trial::{self, Script, Trial},
 };
-use crate::failure::Result;
+use crate::{failure::Result, words::duration::in_words};
+
+/// How long a run may take of which is not known how long it takes.
+const LIMIT: Duration = Duration::from_secs(600);
+
+const INTERRUPTED: &str =
+    "interrupted before the first fault: there is nothing to resume, begin anew\n";
 
 /// What the program does without a fault.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,6 +37,8 @@ pub struct Baseline {
     pub without_site: u64,
     /// The program puts files into its AIOTRACE_SWEEP_DIR.
     pub uses_directory: bool,
+    /// What sanitizers say without a fault.
+    pub said: Vec<String>,
 }
 
 impl Baseline {
@@ -42,33 +50,39 @@ impl Baseline {
         progress: &Progress,
     ) -> Result<Result<Self, String>> {
         if let Some(setup) = &settings.setup {
-            let log = Log::open(&directory.log_path("setup"))?;
-            let status = trial::script(setup, &[], &log, None, processes)?;
+            let path = directory.log_path("setup");
+            let log = Log::begin(&path)?;
+            let script = Script { name: "--setup", text: setup, limit: settings.script_timeout };
+            let ended = script.run(&[], &log, processes)?;
             log.close()?;
-            if status != 0 {
-                let log = directory.log_path("setup");
-                return Ok(Err(format!(
-                    "--setup ended with status {status}: see {}\n",
-                    log.display()
-                )));
+            if processes.are_interrupted() {
+                return Ok(Err(INTERRUPTED.to_owned()));
+            }
+            if let Some(why) = ended.why_bad(script) {
+                return Ok(Err(format!("{why}; see {}\n", path.display())));
             }
         }
         let mut runs = Vec::new();
         for number in 1..=settings.baseline_runs {
             progress.baseline(number, settings.baseline_runs);
             let name = format!("baseline-{number}");
-            let trial = Trial { name: &name, rule: None, timeout: settings.timeout };
+            let timeout = settings.timeout.unwrap_or(LIMIT);
+            let trial = Trial { name: &name, files: &name, rule: None, timeout };
             let done = trial.run_until_seen(settings, directory, processes)?;
             let log = directory.log_path(&name);
             let log = log.display();
             if processes.are_interrupted() {
-                return Ok(Err("interrupted in the baseline\n".to_owned()));
+                return Ok(Err(INTERRUPTED.to_owned()));
             }
             let why = match &done.ended {
-                it if it.timed_out => Some("it did not end in time".to_owned()),
+                it if it.timed_out => Some(format!(
+                    "it did not end within {} (--timeout gives it more)",
+                    in_words(timeout.as_nanos() as u64)
+                )),
                 it if matches!(it.status, 125..=127) || !done.observed.is_whole => {
                     Some(format!("it could not be run or traced: status {}", it.status))
                 }
+                it if it.is_check_late => Some(trial::LATE_CHECK.to_owned()),
                 it if it.check == Some(false) => Some("--check failed".to_owned()),
                 _ if done.observed.unseen > 0 => {
                     Some("aiotrace did not see all of it (is the machine too busy?)".to_owned())
@@ -117,7 +131,9 @@ impl Baseline {
         let undestroyed = runs.iter().map(|it| it.observed.undestroyed).max().unwrap_or(0);
         let duration_ms = median.as_millis() as u64;
         let uses_directory = runs.iter().any(|it| it.used_directory);
-        Ok(Ok(Self { status, duration_ms, sites, undestroyed, without_site, uses_directory }))
+        let mut said = Vec::new();
+        runs.iter().flat_map(|it| &it.said).for_each(|it| crash::keep(&mut said, it.clone()));
+        Ok(Ok(Self { status, duration_ms, sites, undestroyed, without_site, uses_directory, said }))
     }
 
     /// What is so without a fault.

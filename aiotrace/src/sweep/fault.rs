@@ -1,6 +1,6 @@
 //! The faults of a sweep: what happens to programs that have no defect, on machines that have no defect either.
 
-use super::observed::Site;
+use super::{observed::Site, plan::Mode};
 use crate::{failure::Result, fault::Rule};
 
 /// Which faults.
@@ -26,6 +26,8 @@ pub struct Fault {
     pub needs: &'static str,
     /// Only with `--faults all`, or by its name.
     is_rare: bool,
+    /// By default only once.
+    pub is_momentary: bool,
     /// The rule at this site, without `site=`; `None`: the fault cannot happen there.
     rule: fn(&Site) -> Option<String>,
 }
@@ -37,6 +39,7 @@ pub const ALL: [Fault; 10] = [
         about: "io_setup: no room under fs.aio-max-nr; io_submit: the queue is full",
         needs: "an io_setup or io_submit",
         is_rare: false,
+        is_momentary: false,
         rule: |site| match site.call.as_str() {
             "io_setup" | "io_submit" => Some(format!("{}:error=EAGAIN", site.call)),
             _ => None,
@@ -47,6 +50,7 @@ pub const ALL: [Fault; 10] = [
         about: "io_submit takes the first request only",
         needs: "an io_submit of several requests",
         is_rare: false,
+        is_momentary: false,
         rule: |site| (site.most_requests > 1).then(|| "io_submit:accept=1".to_owned()),
     },
     Fault {
@@ -54,6 +58,7 @@ pub const ALL: [Fault; 10] = [
         about: "io_getevents is interrupted by a signal",
         needs: "an io_getevents (a program that reaps from the ring by itself calls none)",
         is_rare: false,
+        is_momentary: true,
         rule: |site| reaps(site).then(|| "io_getevents,io_pgetevents:error=EINTR".to_owned()),
     },
     Fault {
@@ -61,6 +66,7 @@ pub const ALL: [Fault; 10] = [
         about: "the device fails",
         needs: "a read, write or sync",
         is_rare: false,
+        is_momentary: false,
         rule: |site| {
             let ops = "complete:res=EIO:op=read|write|fsync|fdsync";
             (site.reads || site.writes || site.syncs).then(|| ops.to_owned())
@@ -71,6 +77,7 @@ pub const ALL: [Fault; 10] = [
         about: "the file system is full",
         needs: "a write",
         is_rare: false,
+        is_momentary: false,
         rule: |site| site.writes.then(|| "complete:res=ENOSPC:op=write".to_owned()),
     },
     Fault {
@@ -78,11 +85,12 @@ pub const ALL: [Fault; 10] = [
         about: "a completion has fewer bytes than were asked for",
         needs: "a read or write of several bytes",
         is_rare: false,
+        is_momentary: false,
         rule: |site| {
             let half = site.fewest_bytes? / 2;
             // What a disk does: whole sectors.
             let bytes = if half >= 512 { half / 512 * 512 } else { half };
-            (bytes > 0).then(|| format!("complete:res={bytes}:op=read|write"))
+            (bytes > 0).then(|| format!("complete:res={bytes}:less:op=read|write"))
         },
     },
     Fault {
@@ -90,6 +98,7 @@ pub const ALL: [Fault; 10] = [
         about: "the kernel has no memory",
         needs: "an io_setup or io_submit",
         is_rare: true,
+        is_momentary: false,
         rule: |site| match site.call.as_str() {
             "io_setup" | "io_submit" => Some(format!("{}:error=ENOMEM:force", site.call)),
             _ => None,
@@ -100,6 +109,7 @@ pub const ALL: [Fault; 10] = [
         about: "a sandbox refuses the call",
         needs: "an AIO call",
         is_rare: true,
+        is_momentary: false,
         rule: |site| Some(format!("{}:error=EPERM:force", calls(site))),
     },
     Fault {
@@ -107,6 +117,7 @@ pub const ALL: [Fault; 10] = [
         about: "a sandbox, or a kernel without AIO, does not know the call",
         needs: "an AIO call",
         is_rare: true,
+        is_momentary: false,
         rule: |site| Some(format!("{}:error=ENOSYS:force", calls(site))),
     },
     Fault {
@@ -114,6 +125,7 @@ pub const ALL: [Fault; 10] = [
         about: "io_getevents returns 100 ms later",
         needs: "an io_getevents (a program that reaps from the ring by itself calls none)",
         is_rare: true,
+        is_momentary: false,
         rule: |site| reaps(site).then(|| "io_getevents,io_pgetevents:delay_exit=100ms".to_owned()),
     },
 ];
@@ -149,6 +161,21 @@ impl Choice {
                 ))
             }
         }
+    }
+
+    /// As [`Self::parse`] reads it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Default => "default".to_owned(),
+            Self::All => "all".to_owned(),
+            Self::Named(names) => names.join(","),
+        }
+    }
+
+    /// Whether a fault is made this often. By default nothing fails for ever that lasts for a moment on a healthy
+    /// machine: a program that waits again and again after a signal would hang, and is right.
+    pub fn has(&self, fault: &Fault, mode: Mode) -> bool {
+        mode == Mode::Once || *self != Self::Default || !fault.is_momentary
     }
 
     /// The faults, in the order of the table.
@@ -205,7 +232,7 @@ mod tests {
             |name: &str, site: &Site| ALL.iter().find(|it| it.name == name).unwrap().at(site, true);
         assert_eq!(
             rule("short", &submit).unwrap(),
-            "complete:res=2048:op=read|write:site=0000000a:max=1"
+            "complete:res=2048:less:op=read|write:site=0000000a:max=1"
         );
         assert_eq!(rule("short", &Site { fewest_bytes: Some(1), ..submit.clone() }), None);
         assert_eq!(rule("accept=1", &Site { most_requests: 1, ..submit }), None);
@@ -215,6 +242,9 @@ mod tests {
     fn faults_are_chosen_by_name() {
         assert_eq!(Choice::parse("EINTR,short").unwrap().faults().count(), 2);
         assert_eq!(Choice::Default.faults().count(), 6);
+        for text in ["default", "all", "EINTR,short"] {
+            assert_eq!(Choice::parse(text).unwrap().text(), text);
+        }
         assert!(Choice::parse("EINTR,EWHAT").unwrap_err().contains("EAGAIN,accept=1"));
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use super::{
-    journal::Told,
+    Outcome, Settings,
     plan::Plan,
+    reproduce::from_anywhere,
     table::{columns, counts, rows},
+    told::Told,
 };
 
 /// Light and dark; a wide table scrolls by itself.
@@ -32,9 +34,9 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:.5rem;border:1px solid c
 ";
 
 /// The page.
-pub fn page(plan: &Plan, told: &[&Told]) -> String {
+pub fn page(settings: &Settings, plan: &Plan, told: &[&Told]) -> String {
     let mut page = String::new();
-    let command = escaped(&plan.command.join(" "));
+    let command = escaped(&plan.asked.command.join(" "));
     let _ = write!(
         page,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
@@ -62,9 +64,9 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
             "<tr class=\"above\"><td colspan=\"{wide}\"><div>{name}</div></td></tr><tr>"
         );
         for cell in &row.cells {
-            let class = match cell {
-                'R' | 'r' => "good",
-                'C' | 'L' | 'D' | 'H' | 'K' => "bad",
+            let class = match Outcome::ALL.into_iter().find(|it| it.letter() == *cell) {
+                Some(it) if settings.is_bad(it) => "bad",
+                Some(Outcome::Recovered | Outcome::Reported) => "good",
                 _ => "dim",
             };
             let _ = write!(page, "<td class=\"cell {class}\">{cell}</td>");
@@ -72,10 +74,9 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
         let _ = write!(page, "<td class=\"site\">{name}</td></tr>");
     }
     page.push_str("</tbody></table></div><p class=\"dim\">");
-    let letters =
-        super::Outcome::ALL.map(|it| format!("{} {}", it.letter(), it.text())).join(" · ");
+    let letters = Outcome::ALL.map(|it| format!("{} {}", it.letter(), it.text())).join(" · ");
     let _ = write!(page, "{letters} · . does not apply</p>");
-    for it in told.iter().filter(|it| it.outcome.is_bad()) {
+    for it in told.iter().filter(|it| settings.is_shown(it)) {
         let _ = write!(
             page,
             "<h2><span class=\"bad\">{}</span>: {} {} at {}</h2><p>{}</p><pre>{}</pre><p>{}{}</p>",
@@ -84,7 +85,7 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
             it.mode.text(),
             escaped(&it.name),
             escaped(&it.evidence),
-            escaped(&it.reproducer),
+            escaped(&from_anywhere(&plan.asked.directory, &it.reproducer)),
             link(&it.log),
             it.recording.as_deref().map(|it| format!(" · {}", link(it))).unwrap_or_default(),
         );
@@ -107,6 +108,27 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_bad_is_what_the_user_says_and_a_flaky_one_has_its_bad_run() {
+        use crate::sweep::{Mode, baseline::Baseline, observed::Site};
+        let (id, call) = ("0000000a".to_owned(), "io_setup".to_owned());
+        let site = Site { id, call, name: "io_setup from main".into(), ..Site::default() };
+        let settings = Settings {
+            modes: vec![Mode::Once, Mode::Always],
+            fail_on: vec![Outcome::Reported],
+            ..Settings::default()
+        };
+        let baseline = Baseline { sites: vec![site], ..Baseline::default() };
+        let plan = Plan::make(&settings, baseline).unwrap();
+        let reported = Told::of(&plan.points[0], Outcome::Reported);
+        let recording = Some("recordings/002.aiotrace".to_owned());
+        let flaky = Told { recording, ..Told::of(&plan.points[1], Outcome::Flaky) };
+        let shown = page(&settings, &plan, &[&reported, &flaky]);
+        assert!(shown.contains(r#"<td class="cell bad">r</td><td class="cell dim">~</td>"#));
+        assert!(shown.contains("<h2><span class=\"bad\">reported</span>: EAGAIN once"));
+        assert!(shown.contains("recordings/002.aiotrace</a>"), "{shown}");
+    }
 
     #[test]
     fn a_name_cannot_become_a_part_of_the_page() {

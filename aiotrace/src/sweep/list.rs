@@ -2,8 +2,13 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::{Settings, plan::Plan};
-use crate::words::{duration::in_words, number::thousands};
+use serde::Serialize;
+
+use super::{Mode, Settings, plan::Plan, told::lines};
+use crate::{
+    failure::Result,
+    words::{duration::in_words, number::thousands},
+};
 
 /// The plan, for `--list`.
 pub fn text(settings: &Settings, plan: &Plan) -> String {
@@ -27,6 +32,36 @@ pub fn text(settings: &Settings, plan: &Plan) -> String {
     text
 }
 
+/// A point that is planned: a line of `--list --format json`, with fields of `outcomes.jsonl` and the rule.
+#[derive(Serialize)]
+struct Planned<'a> {
+    v: u32,
+    point: usize,
+    site: &'a str,
+    name: &'a str,
+    fault: &'a str,
+    mode: Mode,
+    rule: &'a str,
+}
+
+/// The plan, for `--list --format json`.
+pub fn json(settings: &Settings, plan: &Plan) -> Result<String> {
+    let points = plan.shard(settings.shard);
+    let planned: Vec<_> = points
+        .iter()
+        .map(|it| Planned {
+            v: 1,
+            point: it.number,
+            site: &it.site,
+            name: plan.name(it),
+            fault: &it.fault,
+            mode: it.mode,
+            rule: &it.rule,
+        })
+        .collect();
+    lines::<Planned<'_>, _>(&planned)
+}
+
 /// How long the plan takes, as far as the baseline tells.
 pub fn expected(settings: &Settings, plan: &Plan) -> String {
     let points = plan.shard(settings.shard).len() as u64;
@@ -42,11 +77,18 @@ pub fn expected(settings: &Settings, plan: &Plan) -> String {
     )
 }
 
-/// The faults that can happen nowhere in the program, a line each.
+/// The faults that are made nowhere in the program, a line each.
 pub fn nowhere(settings: &Settings, plan: &Plan) -> String {
     let is_planned = |name: &str| plan.points.iter().any(|it| it.fault == name);
-    let all = settings.faults.faults().filter(|it| !is_planned(it.name));
-    all.map(|it| format!("{} has no place here: it needs {}\n", it.name, it.needs)).collect()
+    let mut text = String::new();
+    for fault in settings.faults.faults().filter(|it| !is_planned(it.name)) {
+        let (name, needs) = (fault.name, fault.needs);
+        let _ = match settings.modes.iter().any(|it| settings.faults.has(fault, *it)) {
+            true => writeln!(text, "{name} has no place here: it needs {needs}"),
+            false => writeln!(text, "{name} is made only once, unless --faults names it"),
+        };
+    }
+    text
 }
 
 /// Why there is no point.
@@ -68,4 +110,35 @@ pub fn why_nothing(settings: &Settings, plan: &Plan) -> String {
     text.push_str(&what);
     text.push_str(&nowhere(settings, plan));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::{baseline::Baseline, observed::Site};
+
+    fn plan(settings: &Settings) -> Plan {
+        let (id, call) = ("0000000a".to_owned(), "io_getevents".to_owned());
+        let site = Site { id, call, name: "io_getevents from reap".into(), ..Site::default() };
+        Plan::make(settings, Baseline { sites: vec![site], ..Baseline::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_list_in_json_has_a_line_for_each_point_and_no_prose() {
+        let settings = Settings { modes: vec![Mode::Once], ..Settings::default() };
+        let text = json(&settings, &plan(&settings)).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+        assert_eq!(lines.len(), 1);
+        let rule = "io_getevents,io_pgetevents:error=EINTR:site=0000000a:max=1";
+        assert_eq!((&lines[0]["fault"], &lines[0]["rule"]), (&"EINTR".into(), &rule.into()));
+    }
+
+    #[test]
+    fn why_a_fault_is_not_made_is_said() {
+        let settings = Settings { modes: vec![Mode::Always], ..Settings::default() };
+        let text = nowhere(&settings, &plan(&settings));
+        assert!(text.contains("EINTR is made only once, unless --faults names it"), "{text}");
+        assert!(text.contains("short has no place here: it needs a read or write"), "{text}");
+    }
 }

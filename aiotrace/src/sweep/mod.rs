@@ -9,26 +9,34 @@
 //!     |
 //!  outcome    joined from the verdict, the status and the check; into the journal at once
 //!     |
+//!  next       is that enough, or is another run needed?
+//!     |
 //!  table, outcomes.jsonl, junit.xml, index.html
 //! ```
 //! The sweep itself traces nobody: each trial is a process of its own, so nothing that happens in one can harm
 //! another, or the sweep.
 
 mod baseline;
+mod crash;
+mod directory;
 mod errands;
+mod evidence;
 mod fault;
 mod html;
 mod journal;
 mod junit;
 mod list;
 mod log;
+mod next;
 mod observed;
 mod outcome;
 mod plan;
 mod processes;
 mod progress;
 mod reproduce;
+mod summary;
 mod table;
+mod told;
 mod trial;
 mod trials;
 
@@ -36,6 +44,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use self::{
     baseline::Baseline, journal::Journal, plan::Plan, processes::Processes, progress::Progress,
+    summary::Summary, told::Told,
 };
 pub use self::{errands::ERRANDS, fault::Choice, outcome::Outcome, plan::Mode};
 use crate::failure::{Failure, Result};
@@ -55,6 +64,8 @@ pub struct Settings {
     pub reset: Option<String>,
     /// Says after each run, by its status, whether the data is right.
     pub check: Option<String>,
+    /// How long each of these scripts may take.
+    pub script_timeout: Duration,
     /// How long a run may take; `None`: by the baseline.
     pub timeout: Option<Duration>,
     /// By how much a run may be slower than the baseline.
@@ -83,6 +94,27 @@ pub struct Settings {
     pub fail_on: Vec<Outcome>,
 }
 
+impl Settings {
+    /// Whether this outcome is bad: it makes the exit status, is run again before it is told, and is kept in full.
+    fn is_bad(&self, outcome: Outcome) -> bool {
+        self.fail_on.contains(&outcome)
+    }
+
+    /// Whether it is shown in full: it is bad, or one of its runs was.
+    fn is_shown(&self, told: &Told) -> bool {
+        self.is_bad(told.outcome) || told.outcome == Outcome::Flaky && told.recording.is_some()
+    }
+
+    /// What is no outcome is in words, which are no JSON.
+    fn in_words(&self, words: String, end: End) -> Report {
+        if self.json {
+            eprint!("{words}");
+        }
+        let text = if self.json { String::new() } else { words };
+        Report { text, end }
+    }
+}
+
 /// How a sweep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -96,6 +128,8 @@ pub enum End {
     Interrupted,
     /// No fault was made, so nothing is known.
     Nothing,
+    /// What was bad could not be made again.
+    Unsettled,
 }
 
 /// What is shown at the end, and how it ended.
@@ -111,8 +145,10 @@ pub struct Report {
 /// # Errors
 /// If the sweep itself could not be done.
 pub fn run(settings: &Settings) -> Result<Report> {
+    // Without a slash at its end.
+    let settings = &Settings { output: settings.output.components().collect(), ..settings.clone() };
     let processes = Processes::start()?;
-    let progress = Progress::new();
+    let progress = Progress::new(settings.fail_on.clone());
     let (mut journal, mut plan) = Journal::open(settings)?;
     if plan.is_none() {
         let baseline = Baseline::run(settings, journal.directory(), &processes, &progress);
@@ -120,42 +156,46 @@ pub fn run(settings: &Settings) -> Result<Report> {
         let baseline = match baseline? {
             Ok(baseline) => baseline,
             Err(why) if processes.are_interrupted() => {
-                return Ok(Report { text: why, end: End::Interrupted });
+                return Ok(settings.in_words(why, End::Interrupted));
             }
-            Err(why) => return Ok(Report { text: why, end: End::BaselineFailed }),
+            Err(why) => return Ok(settings.in_words(why, End::BaselineFailed)),
         };
-        let made = Plan::make(settings, baseline);
-        journal.write_plan(&made)?;
-        eprintln!("aiotrace: {}", list::expected(settings, &made));
+        let made = Plan::make(settings, baseline)?;
+        journal.begin(&made, settings)?;
+        if !settings.list {
+            eprintln!("aiotrace: {}", list::expected(settings, &made));
+        }
         plan = Some(made);
     }
     let plan = plan.ok_or_else(|| Failure::new("there is no plan"))?;
+    if settings.list {
+        journal.discard()?;
+    }
     if plan.points.is_empty() {
-        return Ok(Report { text: list::why_nothing(settings, &plan), end: End::Nothing });
+        return Ok(settings.in_words(list::why_nothing(settings, &plan), End::Nothing));
     }
     if settings.list {
-        return Ok(Report { text: list::text(settings, &plan), end: End::Good });
+        let text = match settings.json {
+            true => list::json(settings, &plan)?,
+            false => list::text(settings, &plan),
+        };
+        return Ok(Report { text, end: End::Good });
     }
     let wanted = plan.shard(settings.shard);
     let tried = trials::run(settings, &plan, &wanted, &mut journal, &processes, &progress);
     progress.end();
     tried?;
-    let told: Vec<_> = plan.in_order(journal.outcomes(), &wanted);
-    journal.write("junit.xml", &junit::document(&plan, &told)?)?;
-    journal.write("index.html", html::page(&plan, &told).as_bytes())?;
+    let summary = Summary::of(settings, &plan, &journal, &wanted);
+    journal.write("junit.xml", &junit::document(settings, &plan, &summary)?)?;
+    let page = html::page(settings, &plan, &summary.told);
+    journal.write("index.html", page.as_bytes())?;
     let text = if settings.json {
-        journal::lines(&told)?
+        eprint!("{}", table::open(&plan, &summary));
+        told::lines::<Told, _>(&summary.told)?
     } else {
-        table::text(settings, &plan, &told, &wanted)
+        table::text(settings, &plan, &summary)
     };
-    let is_bad = told.iter().any(|it| settings.fail_on.contains(&it.outcome));
-    let is_nothing = !wanted.is_empty() && told.iter().all(|it| it.made == 0);
-    let end = match (processes.are_interrupted(), is_bad, is_nothing) {
-        (true, ..) => End::Interrupted,
-        (_, true, _) => End::Bad,
-        (_, _, true) => End::Nothing,
-        (false, false, false) => End::Good,
-    };
+    let end = summary.end(settings, processes.are_interrupted());
     if end == End::Nothing {
         eprintln!("aiotrace: no fault was made, so this says nothing about the program");
     }

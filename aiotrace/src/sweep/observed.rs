@@ -180,7 +180,10 @@ impl Observed {
     fn report(&mut self, line: &Value) {
         self.is_whole = true;
         self.unseen = line["lost"].as_u64().unwrap_or(0);
+        // Contexts beyond the rows of the report are one row, which says `several` if not all ended alike; then all count,
+        // in the baseline, too.
         let rows = line["contexts"].as_array().into_iter().flatten();
+        let rows = rows.chain(Some(&line["other_contexts"]));
         let rows = rows.filter(|it| it["end"] != "destroyed");
         self.undestroyed = rows.filter_map(|it| it["contexts"].as_u64()).sum();
         let rows = line["faults"].as_array();
@@ -241,6 +244,19 @@ mod tests {
         let fault = |ts: u64| format!(r#"{{"event":"fault","ts":"{ts}"}}"#);
         assert_eq!(read(&fault(7)).lasted(), None);
         assert_eq!(read(&[fault(9), fault(5), fault(6)].join("\n")).lasted(), Some(4));
+    }
+
+    #[test]
+    fn contexts_without_a_row_of_their_own_are_counted_too() {
+        let of = |others: &str| {
+            let row = r#"{"contexts":1,"end":"exit"},{"contexts":1,"end":"destroyed"}"#;
+            let line =
+                format!(r#"{{"event":"report","contexts":[{row}],"other_contexts":{others}}}"#);
+            read(&line).undestroyed
+        };
+        assert_eq!(of("null"), 1);
+        assert_eq!(of(r#"{"contexts":40,"end":"leaked"}"#), 41);
+        assert_eq!(of(r#"{"contexts":40,"end":"destroyed"}"#), 1);
     }
 
     #[test]

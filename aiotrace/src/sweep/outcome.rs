@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::observed::Observed;
+use crate::words::signal::is_own;
 
 /// What came of one fault, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,9 +49,6 @@ impl Outcome {
         Self::Recovered,
     ];
 
-    /// Those that are bad by default.
-    pub const BAD: [Self; 5] = [Self::Corrupt, Self::Lost, Self::Died, Self::Hung, Self::Leaked];
-
     /// As it is written.
     pub fn text(self) -> &'static str {
         match self {
@@ -85,14 +83,10 @@ impl Outcome {
         }
     }
 
-    /// The outcome of this name.
+    /// The outcome of this name, as text has it or as JSON: `not made` or `not_made`.
     pub fn parse(text: &str) -> Option<Self> {
+        let text = text.replace('_', " ");
         Self::ALL.into_iter().find(|it| it.text() == text)
-    }
-
-    /// Whether it is bad by default.
-    pub fn is_bad(self) -> bool {
-        Self::BAD.contains(&self)
     }
 }
 
@@ -105,7 +99,9 @@ pub struct Ended {
     pub timed_out: bool,
     /// Whether the check passed, if there is one.
     pub check: Option<bool>,
-    /// A sanitizer said something.
+    /// The check did not end in time.
+    pub is_check_late: bool,
+    /// A sanitizer said something that it does not say without a fault.
     pub sanitizer: Option<String>,
 }
 
@@ -118,13 +114,39 @@ pub struct Usual {
     pub undestroyed: u64,
 }
 
-/// The statuses of programs that crashed: SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
-const CRASHED: [i32; 8] = [131, 132, 133, 134, 135, 136, 139, 159];
+/// The outcome of a run, and whether the run showed enough for it: something that was not seen may tell otherwise.
+pub fn judge(ended: &Ended, observed: &Observed, usual: Usual) -> (Outcome, bool) {
+    let outcome = outcome(ended, observed, usual);
+    let is_sure = match outcome {
+        // A program that reaps from the ring was faster, this time.
+        Outcome::NotMade | Outcome::Unsure => false,
+        Outcome::NotReached | Outcome::Recovered => !observed.is_doubtful(),
+        _ => true,
+    };
+    (outcome, is_sure)
+}
 
-/// The outcome of a run.
-pub fn judge(ended: &Ended, observed: &Observed, usual: Usual) -> Outcome {
+fn outcome(ended: &Ended, observed: &Observed, usual: Usual) -> Outcome {
     if !observed.is_whole && !ended.timed_out {
         return Outcome::Unsure;
+    }
+    let is_well = ended.status == usual.status;
+    let has = |kind| observed.verdicts_of(kind) > 0;
+    let is_crash = has("died")
+        || !is_well && ended.status.checked_sub(128).is_some_and(is_own)
+        || ended.sanitizer.is_some();
+    // These say that something is wrong, also if the program did not come to the fault.
+    if ended.check == Some(false) {
+        return Outcome::Corrupt;
+    }
+    if is_well && has("lost") {
+        return Outcome::Lost;
+    }
+    if ended.timed_out {
+        return Outcome::Hung;
+    }
+    if is_crash {
+        return Outcome::Died;
     }
     if observed.made == 0 {
         return match (observed.missed, observed.unseen) {
@@ -134,19 +156,7 @@ pub fn judge(ended: &Ended, observed: &Observed, usual: Usual) -> Outcome {
             (0, _) => Outcome::Unsure,
         };
     }
-    let is_well = ended.status == usual.status;
-    let has = |kind| observed.verdicts_of(kind) > 0;
-    if ended.check == Some(false) {
-        Outcome::Corrupt
-    } else if is_well && has("lost") {
-        Outcome::Lost
-    } else if !ended.timed_out
-        && (has("died") || !is_well && CRASHED.contains(&ended.status) || ended.sanitizer.is_some())
-    {
-        Outcome::Died
-    } else if ended.timed_out {
-        Outcome::Hung
-    } else if is_well && (has("leaked") || observed.undestroyed > usual.undestroyed) {
+    if is_well && (has("leaked") || observed.undestroyed > usual.undestroyed) {
         Outcome::Leaked
     } else if !is_well {
         Outcome::Reported
@@ -189,11 +199,8 @@ mod tests {
             (ended(3), "unsure", Outcome::Reported),
         ];
         for (ended, verdict, outcome) in cases {
-            assert_eq!(
-                judge(&ended, &observed(verdict), Usual::default()),
-                outcome,
-                "{ended:?} {verdict}"
-            );
+            let judged = judge(&ended, &observed(verdict), Usual::default()).0;
+            assert_eq!(judged, outcome, "{ended:?} {verdict}");
         }
     }
 
@@ -201,32 +208,47 @@ mod tests {
     fn what_was_given_up_without_a_loss_is_no_loss() {
         // io_setup failed, and the program goes on without AIO.
         let without = observed("gave_up");
-        assert_eq!(judge(&Ended::default(), &without, Usual::default()), Outcome::Recovered);
+        let judged = judge(&Ended::default(), &without, Usual::default());
+        assert_eq!(judged, (Outcome::Recovered, true));
     }
 
     #[test]
     fn contexts_leak_if_more_are_left_than_without_the_fault() {
         let left = Observed { undestroyed: 2, ..observed("done") };
         let usual = |undestroyed| Usual { status: 0, undestroyed };
-        assert_eq!(judge(&Ended::default(), &left, usual(1)), Outcome::Leaked);
-        assert_eq!(judge(&Ended::default(), &left, usual(2)), Outcome::Recovered);
+        assert_eq!(judge(&Ended::default(), &left, usual(1)).0, Outcome::Leaked);
+        assert_eq!(judge(&Ended::default(), &left, usual(2)).0, Outcome::Recovered);
         let ended = Ended { status: 1, ..Ended::default() };
-        assert_eq!(judge(&ended, &left, usual(0)), Outcome::Reported);
+        assert_eq!(judge(&ended, &left, usual(0)).0, Outcome::Reported);
     }
 
     #[test]
     fn what_was_not_made_is_neither_good_nor_bad() {
         let ended = Ended::default();
         let never = Observed { is_whole: true, ..Observed::default() };
-        assert_eq!(judge(&ended, &never, Usual::default()), Outcome::NotReached);
+        let of = |ended: &Ended, it: &Observed| judge(ended, it, Usual::default());
+        assert_eq!(of(&ended, &never), (Outcome::NotReached, true));
+        let missed = Observed { missed: 1, ..never.clone() };
+        assert_eq!(of(&ended, &missed), (Outcome::NotMade, false));
+        assert_eq!(of(&ended, &Observed::default()), (Outcome::Unsure, false), "no trace");
+        // But what went wrong before the fault was to be made did go wrong.
+        let wrong = |it: Ended| of(&it, &never).0;
+        assert_eq!(wrong(Ended { status: 139, ..Ended::default() }), Outcome::Died);
+        assert_eq!(wrong(Ended { check: Some(false), ..Ended::default() }), Outcome::Corrupt);
+        let late = Ended { timed_out: true, status: 124, ..Ended::default() };
+        assert_eq!(wrong(late.clone()), Outcome::Hung);
+        assert_eq!(of(&late, &Observed::default()).0, Outcome::Hung, "it was killed");
+        assert_eq!(wrong(Ended { check: Some(true), ..Ended::default() }), Outcome::NotReached);
+        assert_eq!(wrong(Ended { status: 1, ..Ended::default() }), Outcome::NotReached);
+    }
+
+    #[test]
+    fn a_key_of_the_terminal_is_no_crash() {
+        let ended = |signal| Ended { status: 128 + signal, ..Ended::default() };
+        let judged = |signal| judge(&ended(signal), &observed("gave_up"), Usual::default()).0;
         assert_eq!(
-            judge(&ended, &Observed { missed: 1, ..never }, Usual::default()),
-            Outcome::NotMade
-        );
-        assert_eq!(
-            judge(&ended, &Observed::default(), Usual::default()),
-            Outcome::Unsure,
-            "no trace"
+            [3, 6, 11, 15].map(judged),
+            [Outcome::Reported, Outcome::Died, Outcome::Died, Outcome::Reported]
         );
     }
 
@@ -234,7 +256,7 @@ mod tests {
     fn where_not_all_was_seen_nothing_good_is_concluded() {
         let ended = Ended::default();
         let blind = |it: Observed| Observed { unseen: 1, ..it };
-        let is = |it, outcome| assert_eq!(judge(&ended, &it, Usual::default()), outcome);
+        let is = |it, outcome| assert_eq!(judge(&ended, &it, Usual::default()).0, outcome);
         is(blind(observed("retried")), Outcome::Unsure);
         is(blind(observed("lost")), Outcome::Lost);
         is(blind(Observed { is_whole: true, ..Observed::default() }), Outcome::Unsure);
@@ -244,6 +266,8 @@ mod tests {
     fn each_outcome_has_a_letter_and_a_name_of_its_own() {
         for it in Outcome::ALL {
             assert_eq!(Outcome::parse(it.text()), Some(it));
+            let json = serde_json::to_value(it).unwrap();
+            assert_eq!(Outcome::parse(json.as_str().unwrap()), Some(it));
             assert_eq!(
                 Outcome::ALL.iter().filter(|other| other.letter() == it.letter()).count(),
                 1

@@ -1,6 +1,7 @@
 //! How far the sweep is: one line on a terminal, nothing elsewhere.
 
 use std::{
+    collections::HashSet,
     io::{IsTerminal as _, Write as _, stderr},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -16,6 +17,8 @@ const WIDEST: usize = 79;
 /// How far the sweep is.
 pub struct Progress {
     is_shown: bool,
+    /// The outcomes that are bad.
+    bad: Vec<Outcome>,
     state: Mutex<State>,
     is_over: Condvar,
 }
@@ -32,16 +35,18 @@ struct State {
     each: Duration,
     /// When the first point began.
     begun: Option<Instant>,
+    /// Points that are run again before anything is told of them.
+    suspected: HashSet<usize>,
     /// What runs now, and since when.
     now: Vec<(usize, String, Instant)>,
     is_over: bool,
 }
 
 impl Progress {
-    /// Nothing was done yet.
-    pub fn new() -> Self {
+    /// Nothing was done yet. `bad`: the outcomes that are.
+    pub fn new(bad: Vec<Outcome>) -> Self {
         let is_shown = stderr().is_terminal();
-        Self { is_shown, state: Mutex::default(), is_over: Condvar::new() }
+        Self { is_shown, bad, state: Mutex::default(), is_over: Condvar::new() }
     }
 
     /// A run of the baseline begins.
@@ -68,9 +73,18 @@ impl Progress {
         self.draw(&state);
     }
 
+    /// A point is run again before anything is told of it.
+    pub fn suspect(&self, point: &Point) {
+        let mut state = self.state();
+        state.now.retain(|it| it.0 != point.number);
+        state.suspected.insert(point.number);
+        self.draw(&state);
+    }
+
     /// A point has its outcome.
     pub fn add(&self, point: &Point, outcome: Outcome) {
         let mut state = self.state();
+        state.suspected.remove(&point.number);
         state.now.retain(|it| it.0 != point.number);
         state.outcomes.push(outcome);
         self.draw(&state);
@@ -106,20 +120,23 @@ impl Progress {
 
     fn draw(&self, state: &State) {
         if self.is_shown && !state.is_over {
-            let _ = write!(stderr(), "\r\x1b[K{}", state.line(Instant::now()));
+            let _ = write!(stderr(), "\r\x1b[K{}", state.line(&self.bad, Instant::now()));
         }
     }
 }
 
 impl State {
-    /// `17/96  2 lost  1 hung  eta 3m05s  now EINTR once at io_getevents from reap (12s)`
-    fn line(&self, now: Instant) -> String {
+    /// `17/96  2 lost  1 hung  1 to run again  eta 3m05s  now EINTR once at io_getevents from reap (12s)`
+    fn line(&self, bad: &[Outcome], now: Instant) -> String {
         let mut line = format!("{}/{}", self.outcomes.len(), self.all);
-        for bad in Outcome::BAD {
-            let count = self.outcomes.iter().filter(|it| **it == bad).count();
+        for bad in Outcome::ALL.iter().filter(|it| bad.contains(it)) {
+            let count = self.outcomes.iter().filter(|it| *it == bad).count();
             if count > 0 {
                 line.push_str(&format!("  {count} {}", bad.text()));
             }
+        }
+        if !self.suspected.is_empty() {
+            line.push_str(&format!("  {} to run again", self.suspected.len()));
         }
         line.push_str(&format!("  eta {}", left(self.left(now))));
         if let Some((_, what, since)) = self.now.first() {
@@ -163,16 +180,20 @@ mod tests {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         let each = Duration::from_secs(3);
+        let bad = [Outcome::Hung, Outcome::Lost];
         let mut state = State { all: 5, each, begun: Some(begun), ..State::default() };
-        assert_eq!(state.line(at(0)), "0/5  eta 15s", "by the baseline");
+        assert_eq!(state.line(&bad, at(0)), "0/5  eta 15s", "by the baseline");
         state.outcomes = vec![Outcome::Lost, Outcome::Recovered, Outcome::Lost];
         state.before = 1;
-        assert_eq!(state.line(at(4)), "3/5  2 lost  eta 4s");
+        assert_eq!(state.line(&bad, at(4)), "3/5  2 lost  eta 4s");
+        state.suspected.insert(5);
+        assert_eq!(state.line(&bad, at(4)), "3/5  2 lost  1 to run again  eta 4s");
+        state.suspected.clear();
         state.now.push((4, "EINTR once at io_getevents from reap".to_owned(), at(2)));
         let line = "3/5  2 lost  eta 4s  now EINTR once at io_getevents from reap (2s)";
-        assert_eq!(state.line(at(4)), line);
+        assert_eq!(state.line(&bad, at(4)), line);
         state.now[0].1 = "x".repeat(200);
-        let line = state.line(at(4));
+        let line = state.line(&bad, at(4));
         assert!(line.chars().count() == WIDEST && line.ends_with("x (2s)"), "{line}");
     }
 

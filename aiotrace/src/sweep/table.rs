@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
-    Settings,
-    journal::Told,
-    list,
+    Settings, list,
     outcome::Outcome,
     plan::{Mode, Plan, Point},
+    summary::Summary,
+    told::Told,
 };
 use crate::words::number::thousands;
 
@@ -65,14 +65,12 @@ pub fn rows(plan: &Plan, told: &[&Told]) -> Vec<Row> {
 }
 
 /// The table, the bad outcomes, and a line that sums up.
-pub fn text(settings: &Settings, plan: &Plan, told: &[&Told], wanted: &[&Point]) -> String {
+pub fn text(settings: &Settings, plan: &Plan, summary: &Summary<'_>) -> String {
+    let told = &summary.told;
     let mut text = grid(plan, told);
     let letters = Outcome::ALL.map(|it| format!("{} {}", it.letter(), it.text())).join("  ");
     let _ = writeln!(text, "{letters}  . does not apply\n");
-    let is_told = |it: &&&Told| {
-        settings.fail_on.contains(&it.outcome) || it.outcome == Outcome::Flaky && it.made > 0
-    };
-    for it in told.iter().filter(is_told) {
+    for it in told.iter().filter(|it| settings.is_shown(it)) {
         let Told { fault, mode, name, outcome, .. } = it;
         let (letter, mode) = (outcome.letter(), mode.text());
         let _ = writeln!(text, "{letter} {fault} {mode} at {name}: {}", outcome.text());
@@ -83,7 +81,7 @@ pub fn text(settings: &Settings, plan: &Plan, told: &[&Told], wanted: &[&Point])
         let _ = writeln!(text, "  {}\n", files.join("  "));
     }
     let counts = counts(told);
-    let [tried, all] = [told.len(), wanted.len()].map(|it| thousands(it as u64));
+    let [tried, all] = [told.len(), summary.wanted].map(|it| thousands(it as u64));
     let _ = writeln!(text, "{tried} of {all} points: {counts}");
     text.push_str(&list::nowhere(settings, plan));
     let _ = writeln!(
@@ -91,9 +89,33 @@ pub fn text(settings: &Settings, plan: &Plan, told: &[&Told], wanted: &[&Point])
         "all of it is in {}: index.html, junit.xml, outcomes.jsonl",
         settings.output.display()
     );
-    if told.len() < wanted.len() {
-        let _ =
-            writeln!(text, "go on with: aiotrace sweep --resume, and the same options and command");
+    text.push_str(&open(plan, summary));
+    text
+}
+
+/// What is not known yet, a line each.
+pub fn open(plan: &Plan, summary: &Summary<'_>) -> String {
+    let mut text = String::new();
+    for it in &summary.gone {
+        let Told { fault, mode, name, outcome, .. } = it;
+        let (mode, outcome) = (mode.text(), outcome.text());
+        let _ = writeln!(text, "not made any more: {fault} {mode} at {name}, which was {outcome}");
+    }
+    if !summary.gone.is_empty() {
+        text.push_str(
+            "whether these are repaired is not known: their sites may have other names now; make a new sweep\n",
+        );
+    }
+    for it in &summary.suspected {
+        let (fault, mode, name) = (&it.fault, it.mode.text(), plan.name(it));
+        let _ = writeln!(text, "bad in one run, and not run again yet: {fault} {mode} at {name}");
+    }
+    if summary.told.len() < summary.wanted {
+        let left = thousands((summary.wanted - summary.told.len()) as u64);
+        let _ = writeln!(
+            text,
+            "{left} points have no outcome; go on with: aiotrace sweep --resume, and the same options and command"
+        );
     }
     text
 }
@@ -168,7 +190,7 @@ mod tests {
         ];
         let baseline = Baseline { sites, ..Baseline::default() };
         let settings = Settings { modes: vec![Mode::Once, Mode::Always], ..Settings::default() };
-        let plan = Plan::make(&settings, baseline);
+        let plan = Plan::make(&settings, baseline).unwrap();
         let shown = grid(&plan, &[]);
         let tried = plan.points.iter().map(|it| Told::of(it, Outcome::Recovered));
         let tried: Vec<Told> = tried.collect();

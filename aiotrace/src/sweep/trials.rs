@@ -1,5 +1,4 @@
-//! Tries the points of the plan, several at a time. What is bad is tried again, alone: a busy machine makes programs
-//! slow, and what cannot be repeated helps nobody.
+//! Tries the points of the plan, several at a time. What one run is not enough for is run again, alone.
 
 use std::{
     fs,
@@ -9,18 +8,19 @@ use std::{
 
 use super::{
     Settings,
-    journal::{Directory, Journal, Told},
+    directory::Directory,
+    evidence,
+    journal::Journal,
+    next::{Next, Seen, next},
     outcome::{Outcome, judge},
     plan::{Plan, Point},
     processes::Processes,
     progress::Progress,
-    reproduce,
-    trial::{Done, Trial},
+    reproduce::Reproduced,
+    told::{Run, Told},
+    trial::Trial,
 };
-use crate::{
-    failure::{Failure, Result},
-    words::{duration::in_words, number::thousands},
-};
+use crate::failure::{Failure, Result};
 
 /// What all threads need.
 struct Trials<'a> {
@@ -37,8 +37,8 @@ struct Trials<'a> {
 struct Shared<'a> {
     journal: &'a mut Journal,
     left: std::vec::IntoIter<&'a Point>,
-    /// Those to be tried again alone.
-    again: Vec<(&'a Point, Outcome)>,
+    /// Those to be run again alone.
+    again: Vec<&'a Point>,
     failure: Option<Failure>,
 }
 
@@ -57,8 +57,8 @@ pub fn run(
     let before = plan.in_order(journal.outcomes(), wanted).iter().map(|it| it.outcome).collect();
     let each = Duration::from_millis(plan.baseline.duration_ms) / settings.jobs.max(1) as u32;
     progress.begin(wanted.len(), before, each);
-    let is_told = |it: &&&Point| !journal.outcomes().iter().any(|told| told.point == it.number);
-    let left: Vec<&Point> = wanted.iter().filter(is_told).copied().collect();
+    let is_open = |it: &&&Point| journal.told(it.number).is_none();
+    let left: Vec<&Point> = wanted.iter().filter(is_open).copied().collect();
     let directory = journal.directory().clone();
     let trials = Trials {
         settings,
@@ -88,16 +88,6 @@ pub fn run(
     })
 }
 
-/// Whether a run showed enough for its outcome. A busy machine hides some of what a program does.
-fn is_sure(outcome: Outcome, done: &Done) -> bool {
-    match outcome {
-        // A program that reaps from the ring was faster, this time.
-        Outcome::NotMade => false,
-        Outcome::NotReached | Outcome::Recovered | Outcome::Unsure => !done.observed.is_doubtful(),
-        _ => true,
-    }
-}
-
 impl<'a> Trials<'a> {
     fn shared(&self) -> MutexGuard<'_, Shared<'a>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -109,6 +99,7 @@ impl<'a> Trials<'a> {
         }
     }
 
+    /// No new run begins.
     fn is_over(&self) -> bool {
         self.processes.are_interrupted() || self.until.is_some_and(|it| Instant::now() >= it)
     }
@@ -121,115 +112,137 @@ impl<'a> Trials<'a> {
             }
             let Some(point) = shared.left.next() else { return };
             drop(shared);
-            self.keep_failure(self.once(point));
+            self.keep_failure(self.first(point));
         }
     }
 
-    /// Tries those again that were bad.
+    /// Runs those again that one run was not enough for.
     fn all_again(&self) -> Result<()> {
         loop {
             let mut shared = self.shared();
             if let Some(failure) = shared.failure.take() {
                 return Err(failure);
             }
-            let Some((point, first)) = shared.again.pop() else { return Ok(()) };
+            let Some(point) = shared.again.pop() else { return Ok(()) };
             drop(shared);
-            self.keep_failure(self.again(point, first));
+            self.keep_failure(self.settle(point));
         }
     }
 
-    fn once(&self, point: &'a Point) -> Result<()> {
-        let (outcome, done) = self.trial(point)?;
-        if self.processes.are_interrupted() {
-            return Ok(());
+    /// The first run of a point; beside others, if several are made at a time.
+    fn first(&self, point: &'a Point) -> Result<()> {
+        let is_alone = self.settings.jobs == 1;
+        // An interrupted sweep may have made some.
+        let mut runs = self.shared().journal.runs(point.number);
+        if runs.is_empty() {
+            let Some(run) = self.trial(point, 1, is_alone)? else { return Ok(()) };
+            runs.push(run);
+            if self.is_told(point, &mut runs)? {
+                return Ok(());
+            }
         }
-        if !outcome.is_bad() && is_sure(outcome, &done) {
-            return self.tell(point, outcome, &done, None);
+        self.progress.suspect(point);
+        if is_alone {
+            return self.settle(point);
         }
-        if self.settings.jobs == 1 {
-            return self.again(point, outcome);
-        }
-        self.shared().again.push((point, outcome));
+        self.shared().again.push(point);
         Ok(())
     }
 
-    /// Tries a point alone, whose first run was bad, or showed too little.
-    fn again(&self, point: &Point, mut first: Outcome) -> Result<()> {
-        if self.processes.are_interrupted() {
-            return Ok(());
+    /// Runs a point alone until it is clear what comes of it.
+    fn settle(&self, point: &Point) -> Result<()> {
+        let mut runs = self.shared().journal.runs(point.number);
+        // The last run may have been enough, and the sweep killed before that was told.
+        let seen: Vec<Seen> = runs.iter().map(Run::seen).collect();
+        if let Next::Tell { outcome, run } = next(&seen, |it| self.settings.is_bad(it)) {
+            return self.tell(point, outcome, run, runs);
         }
-        let (mut second, mut done) = self.trial(point)?;
-        if !first.is_bad() && second.is_bad() && !self.processes.are_interrupted() {
-            first = second;
-            (second, done) = self.trial(point)?;
-        }
-        if self.processes.are_interrupted() {
-            return Ok(());
-        }
-        let is_busy = first == Outcome::Hung && self.settings.jobs > 1;
-        // What is not sure is no other outcome.
-        for _ in 0..2 {
-            if is_sure(second, &done) || self.processes.are_interrupted() {
-                break;
+        while !self.is_over() {
+            let Some(run) = self.trial(point, runs.len() + 1, true)? else { return Ok(()) };
+            runs.push(run);
+            if self.is_told(point, &mut runs)? {
+                return Ok(());
             }
-            (second, done) = self.trial(point)?;
         }
-        if first == second || is_busy || !first.is_bad() {
-            return self.tell(point, second, &done, None);
-        }
-        let differs = format!("first {}, then {}", first.text(), second.text());
-        self.tell(point, Outcome::Flaky, &done, Some(differs))
+        Ok(())
     }
 
-    fn trial(&self, point: &Point) -> Result<(Outcome, Done)> {
+    /// Tells what came of a point, if its runs are enough for that; otherwise the last one is written down.
+    fn is_told(&self, point: &Point, runs: &mut Vec<Run>) -> Result<bool> {
+        let seen: Vec<Seen> = runs.iter().map(Run::seen).collect();
+        match next(&seen, |it| self.settings.is_bad(it)) {
+            Next::Tell { outcome, run } => {
+                self.tell(point, outcome, run, std::mem::take(runs))?;
+                Ok(true)
+            }
+            Next::Again => {
+                let last = runs.last().cloned();
+                last.into_iter().try_for_each(|it| self.shared().journal.add(it))?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Makes a run; `None` if it was interrupted.
+    fn trial(&self, point: &Point, number: usize, is_alone: bool) -> Result<Option<Run>> {
         let name = format!("{:03}", point.number);
-        let trial = self.named(point, &name);
-        let site = self.plan.site(&point.site);
-        self.progress.run(point, site.map_or("", |it| it.name.as_str()));
+        let files = if number == 1 { name.clone() } else { format!("{name}-{number}") };
+        let trial =
+            Trial { name: &name, files: &files, rule: Some(&point.rule), timeout: self.timeout };
+        self.progress.run(point, self.plan.name(point));
         let done = trial.run_until_seen(self.settings, &self.directory, self.processes)?;
-        let mut outcome = judge(&done.ended, &done.observed, self.plan.baseline.usual());
-        let is_unstable = site.is_some_and(|it| it.is_unstable);
+        if self.processes.are_interrupted() {
+            return Ok(None);
+        }
+        let baseline = &self.plan.baseline;
+        let done = done.without_usual(&baseline.said);
+        let (mut outcome, sure) = judge(&done.ended, &done.observed, baseline.usual());
+        let is_unstable = self.plan.site(&point.site).is_some_and(|it| it.is_unstable);
         if outcome == Outcome::NotReached && is_unstable {
             outcome = Outcome::Flaky;
         }
-        Ok((outcome, done))
-    }
-
-    fn named<'b>(&self, point: &'b Point, name: &'b str) -> Trial<'b> {
-        Trial { name, rule: Some(&point.rule), timeout: Some(self.timeout) }
-    }
-
-    fn tell(
-        &self,
-        point: &Point,
-        outcome: Outcome,
-        done: &Done,
-        differs: Option<String>,
-    ) -> Result<()> {
-        let name = format!("{:03}", point.number);
-        let recording = self.named(point, &name).recording(&self.directory);
-        let is_kept = outcome.is_bad() || outcome == Outcome::Flaky;
-        if !is_kept {
-            let _ = fs::remove_file(&recording);
+        let is_bad = self.settings.is_bad(outcome);
+        if !is_bad {
+            let _ = fs::remove_file(trial.recording(&self.directory));
         }
-        let site = self.plan.site(&point.site).map(|it| it.name.clone()).unwrap_or_default();
         let told = Told {
             v: 1,
             point: point.number,
             site: point.site.clone(),
-            name: site,
+            name: self.plan.name(point).to_owned(),
             fault: point.fault.clone(),
             mode: point.mode,
             outcome,
-            evidence: self.evidence(done, differs),
+            evidence: evidence::of_run(&done, baseline.undestroyed, self.timeout),
             status: done.ended.status,
             check: done.ended.check,
             made: done.observed.made,
             duration_ms: done.took.as_millis() as u64,
             reproducer: self.reproducer(point, outcome),
-            log: format!("logs/{name}.log"),
-            recording: is_kept.then(|| format!("recordings/{name}.aiotrace")),
+            log: format!("logs/{files}.log"),
+            recording: is_bad.then(|| format!("recordings/{files}.aiotrace")),
         };
+        Ok(Some(Run { sure, alone: is_alone, told }))
+    }
+
+    /// Tells what came of a point. The recordings of its other runs are not needed any more.
+    fn tell(&self, point: &Point, outcome: Outcome, run: usize, runs: Vec<Run>) -> Result<()> {
+        let shown = &runs[run];
+        let mut told = shown.told.clone();
+        if outcome != told.outcome {
+            told.evidence = evidence::of_flaky(&runs, shown);
+        }
+        told.outcome = outcome;
+        // A check that fails now and then is a part of the line, too.
+        told.reproducer = match (outcome, shown.told.outcome) {
+            (Outcome::Flaky, Outcome::Corrupt) => told.reproducer,
+            _ => self.reproducer(point, outcome),
+        };
+        for other in runs.iter().filter_map(|it| it.told.recording.as_ref()) {
+            if told.recording.as_ref() != Some(other) {
+                let _ = fs::remove_file(self.directory.root().join(other));
+            }
+        }
         self.shared().journal.tell(told)?;
         self.progress.add(point, outcome);
         Ok(())
@@ -237,41 +250,7 @@ impl<'a> Trials<'a> {
 
     fn reproducer(&self, point: &Point, outcome: Outcome) -> String {
         let uses_directory = self.plan.baseline.uses_directory;
-        reproduce::command(self.settings, uses_directory, &point.rule, self.timeout, outcome)
-    }
-
-    /// What shows the outcome, in words.
-    fn evidence(&self, done: &Done, differs: Option<String>) -> String {
-        let Done { ended, observed, .. } = done;
-        let mut parts: Vec<String> = differs.into_iter().chain(observed.messages.clone()).collect();
-        if let Some(why) = observed.why.as_ref().filter(|_| observed.verdicts_of("unsure") > 0) {
-            parts.push(format!("unsure: {why}"));
-        }
-        if observed.unseen > 0 {
-            parts.push("aiotrace did not see all of it".to_owned());
-        }
-        if let Some(lasted) = observed.lasted() {
-            let made = thousands(observed.made);
-            parts.push(format!(
-                "the last of {made} faults came {} after the first",
-                in_words(lasted)
-            ));
-        }
-        parts.push(match ended.timed_out {
-            true => format!("it did not end within {}", in_words(self.timeout.as_nanos() as u64)),
-            false => format!("status {}", ended.status),
-        });
-        let usual = self.plan.baseline.undestroyed;
-        if observed.undestroyed > usual && !ended.timed_out {
-            let left = observed.undestroyed;
-            parts.push(format!("contexts not destroyed: {left}, without the fault {usual}"));
-        }
-        parts.extend(ended.sanitizer.clone());
-        let words = |passed| if passed { "check passed" } else { "check failed" }.to_owned();
-        parts.extend(ended.check.map(words));
-        if !observed.is_whole {
-            parts.push("the trace has no end".to_owned());
-        }
-        parts.join("; ")
+        Reproduced { settings: self.settings, uses_directory, point, timeout: self.timeout }
+            .line(outcome)
     }
 }

@@ -98,6 +98,7 @@ fn main() -> ExitCode {
         sweep::going::TESTS,
         sweep::planted::TESTS,
         sweep::programs::TESTS,
+        sweep::small::TESTS,
         top::TESTS,
         twins::TESTS,
         verdicts::TESTS,

@@ -80,6 +80,14 @@ fn conditions_are_read() {
     assert_eq!(plain("complete:res=EIO:prob=1e-300").odds, 1);
 }
 
+#[test]
+fn less_only_makes_a_result_less() {
+    let rule = Rule::parse("complete:res=512:less:op=read").unwrap();
+    assert!(rule.needs_requests() && !rule.needs_place());
+    assert!(rule.may_replace(513) && !rule.may_replace(512) && !rule.may_replace(0));
+    assert!(Rule::parse("complete:res=512").unwrap().may_replace(0));
+}
+
 /// Each mistake, with its mark and what is said.
 #[test]
 fn mistakes_point_at_their_place() {
@@ -262,6 +270,14 @@ fn mistakes_point_at_their_place() {
         (
             "io_submit:error=EAGAIN:per=treads",
             "                           ^^^^^^ not one of process, thread and context; did you mean thread?",
+        ),
+        (
+            "complete:res=EIO:less",
+            "                 ^^^^ less goes with a number of bytes: write for instance complete:res=512:less",
+        ),
+        (
+            "io_submit:accept=1:less",
+            "                   ^^^^ less goes with a number of bytes: write for instance complete:res=512:less",
         ),
         (
             "io_submit:error=EAGAIN:force=1",

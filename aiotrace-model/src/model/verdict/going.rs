@@ -5,7 +5,7 @@ use crate::{
     event::ExitStatus,
     words::{
         duration::in_words,
-        signal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, signal},
+        signal::{is_own, signal},
     },
 };
 
@@ -53,12 +53,12 @@ impl Going {
 
     /// It was killed by a signal that comes from somebody else, as a rule: what it would have done is not known.
     pub fn is_killed(self) -> bool {
-        matches!(self, Self::Ended(ExitStatus::Signal(number)) if !OWN_SIGNALS.contains(&number))
+        matches!(self, Self::Ended(ExitStatus::Signal(number)) if !is_own(number))
     }
 
     /// It got a signal for what it did itself.
     pub fn is_crash(self) -> bool {
-        matches!(self, Self::Ended(ExitStatus::Signal(number)) if OWN_SIGNALS.contains(&number))
+        matches!(self, Self::Ended(ExitStatus::Signal(number)) if is_own(number))
     }
 
     /// `exited with status 14`
@@ -81,6 +81,3 @@ impl Going {
         }
     }
 }
-
-/// Signals that a program gets for what it did itself.
-const OWN_SIGNALS: [i32; 7] = [SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS];

@@ -12,7 +12,7 @@ use std::{
 
 use aiotrace_common::{
     abi::Syscall,
-    record::{KnownStack, Stack as Record, StackKey},
+    record::{KnownStack, PAGE, Stack as Record, StackKey},
 };
 use foldhash::fast::RandomState;
 
@@ -26,6 +26,10 @@ const MOST: usize = 4096;
 const MOST_WAITING: usize = 8192;
 /// Most files that are kept for the reader; beyond, all are forgotten.
 const MOST_FILES: usize = 1024;
+
+/// How much of a stack is looked at, in bytes from the stack pointer on. Whole pages are copied, and how much of them
+/// lies above the pointer is chance: with all of it, a deep stack would have other functions in each run.
+const DEEP: usize = 16 << 10;
 
 /// Unwinds stacks, and finds call sites.
 pub struct Sites {
@@ -66,7 +70,7 @@ impl Sites {
     pub fn unwind(&mut self, pid: u32, it: &Record, pages: &[u8]) -> Stack {
         let Record { header, place, read, space, .. } = *it;
         let copied = Copied { time: header.time, space, place, pages, read, known: 0 };
-        self.processes.unwind(pid, &copied)
+        self.processes.unwind(pid, &cut(copied))
     }
 
     /// The site of a call of this process with this stack; `None` if it is not known now.
@@ -140,12 +144,19 @@ pub struct Reader {
 impl Unwind for Reader {
     fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
         let unwound = self.unwound.table().stacks.remove(&copied.known);
-        unwound.unwrap_or_else(|| self.processes.unwind(pid, copied))
+        unwound.unwrap_or_else(|| self.processes.unwind(pid, &cut(*copied)))
     }
 
     fn forget(&mut self, pid: u32) {
         self.processes.forget(pid);
     }
+}
+
+/// The part of a copy that is looked at.
+fn cut(it: Copied<'_>) -> Copied<'_> {
+    let below = (it.place.sp % PAGE as u64) as usize;
+    let pages = &it.pages[..it.pages.len().min(below + DEEP)];
+    Copied { pages, ..it }
 }
 
 /// Nobody has to be told which stacks are known: each is copied.
@@ -158,7 +169,20 @@ impl Known for Nobody {
 
 #[cfg(test)]
 mod tests {
+    use aiotrace_common::arch::Place;
+
     use super::*;
+
+    #[test]
+    fn as_much_of_a_stack_is_looked_at_wherever_it_begins() {
+        let pages = [0; 5 * PAGE];
+        let above = |sp: u64| {
+            let place = Place { sp, ..Place::default() };
+            let copied = Copied { time: 0, space: 0, place, pages: &pages, read: 31, known: 0 };
+            cut(copied).pages.len() - sp as usize % PAGE
+        };
+        assert_eq!([0x7000, 0x7008, 0x7ff8].map(above), [DEEP; 3]);
+    }
 
     #[test]
     fn what_finds_no_room_is_told_later() {

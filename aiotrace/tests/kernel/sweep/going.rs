@@ -9,7 +9,7 @@ use super::{
     super::{
         mounts::Mounted,
         pty::Pty,
-        support::{await_that, programs},
+        support::{aiotrace, await_that, programs},
     },
     ONCE, Sweep, text,
 };
@@ -152,6 +152,63 @@ fn the_plan_is_shown_and_split() {
     assert_eq!(first, all);
 }
 
+/// A list costs nobody the outcomes of a night; nor does a baseline that fails.
+fn an_older_sweep_stays_until_the_baseline_of_the_next_one_has_passed() {
+    let sweep = Sweep::new();
+    let at = |name: &str| sweep.directory.path().join(name);
+    for _ in 0..2 {
+        assert_eq!(sweep.run(&FEW, &REPAIRED).status.code(), Some(0));
+    }
+    let kept = |name: &str| std::fs::read_to_string(at(name).join("outcomes.jsonl")).unwrap();
+    let before = [kept("sweep"), kept("sweep.old")];
+    let list = sweep.run(&[&FEW[..], &["--list"]].concat(), &REPAIRED);
+    assert_eq!(list.status.code(), Some(0), "{}", text(&list));
+    assert!(!at("sweep.new").exists());
+    let fails = sweep.run(&[&FEW[..], &["--check", "false"]].concat(), &REPAIRED);
+    assert_eq!(fails.status.code(), Some(3), "{}", text(&fails));
+    assert!(text(&fails).contains("sweep.new/logs/baseline-1.log"), "{}", text(&fails));
+    assert_eq!([kept("sweep"), kept("sweep.old")], before);
+    // With a slash at the end it is the same directory.
+    let words = [&programs().display().to_string()[..], "planted", "repaired"];
+    let mut command = aiotrace();
+    command.current_dir(sweep.directory.path()).args(["sweep", "-o", "sweep/"]).args(FEW);
+    let output = command.arg("--").args(words).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(kept("sweep.old"), before[0]);
+    assert!(!at("sweep.new").exists() && !at("sweep").join(".old").exists());
+}
+
+fn a_script_that_does_not_end_is_ended() {
+    let sweep = Sweep::new();
+    for (option, status) in [("--setup", 3), ("--reset", 2), ("--check", 3)] {
+        let options = [&FEW[..], &[option, "sleep 1000", "--script-timeout", "1s"]].concat();
+        let output = sweep.run(&options, &REPAIRED);
+        assert_eq!(output.status.code(), Some(status), "{}", text(&output));
+        let shown = text(&output);
+        assert!(shown.contains(option) && shown.contains("--script-timeout"), "{shown}");
+    }
+}
+
+/// For machines: JSON, or nothing.
+fn stdout_has_nothing_but_json_if_that_is_asked_for() {
+    let sweep = Sweep::new();
+    let run = |options: &[&str], program: &[&str]| {
+        let options = [&["--format", "json", "--baseline-runs", "1"], options].concat();
+        let output = sweep.run(&options, program);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+        (lines, output.status.code())
+    };
+    let (points, status) = run(&["--list"], &REPAIRED);
+    assert!(points.len() > 40 && points[0]["rule"].is_string(), "{points:?}");
+    assert_eq!(status, Some(0));
+    assert_eq!(run(&["--check", "false"], &REPAIRED), (Vec::new(), Some(3)));
+    assert_eq!(run(&["--faults", "EINTR"], &["reap-ring", "4"]), (Vec::new(), Some(2)));
+    let (outcomes, status) = run(&["--faults", "EAGAIN", "--mode", "once"], &REPAIRED);
+    assert_eq!((outcomes.len(), status), (6, Some(0)));
+}
+
 fn parts_of_a_sweep_tell_together_what_the_whole_tells() {
     let parts = ["1/2", "2/2"].map(|part| {
         let sweep = Sweep::new();
@@ -159,7 +216,6 @@ fn parts_of_a_sweep_tell_together_what_the_whole_tells() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         sweep.table()
     });
-    assert!(parts.iter().all(|it| it.len() == 3));
     let together: std::collections::BTreeMap<_, _> = parts.iter().flatten().collect();
     assert_eq!(together.len(), parts[0].len() + parts[1].len());
     let whole = Sweep::new();
@@ -202,6 +258,54 @@ fn what_was_bad_is_tried_again_and_nothing_else() {
     assert_eq!(runs.lines().collect::<Vec<_>>(), ["001", "002"], "{}", text(&output));
     assert!(sweep.table().values().all(|it| it == "reported"), "{}", text(&output));
     assert_eq!((count("setups"), sweep.lines().len()), (1, 3));
+}
+
+/// After a change the sites of what was bad may not be there any more: that is no success, however often it is asked.
+fn what_was_bad_and_is_not_reached_any_more_is_told() {
+    let sweep = Sweep::new();
+    let arguments = sweep.directory.path().join("arguments");
+    std::fs::write(&arguments, "planted").unwrap();
+    let script = format!("exec {} $(cat arguments)", programs().display());
+    let options = ["--faults", "res=ENOSPC", "--mode", "once", "--baseline-runs", "1"];
+    let output = sweep.script(&options, &script);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    std::fs::write(&arguments, "pairs 2").unwrap();
+    for _ in 0..2 {
+        let output = sweep.script(&[&options[..], &["--iterate"]].concat(), &script);
+        let shown = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{shown}");
+        assert_eq!(shown.matches("not made any more: res=ENOSPC once at").count(), 2, "{shown}");
+        assert!(shown.contains("which was lost") && shown.contains("which was died"), "{shown}");
+    }
+    std::fs::write(&arguments, "planted repaired").unwrap();
+    let output = sweep.script(&[&options[..], &["--iterate"]].concat(), &script);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let other = sweep.script(&[&options[..], &["--resume", "--check", "true"]].concat(), &script);
+    assert_eq!(other.status.code(), Some(2), "{}", text(&other));
+    assert!(text(&other).contains("--check"), "{}", text(&other));
+}
+
+/// With several runs at a time, what is bad is confirmed at the end. What was seen before is not lost.
+fn what_was_bad_in_one_run_is_run_again_after_an_interruption() {
+    let sweep = Sweep::new();
+    let options = ["--faults", "res=ENOSPC", "--mode", "once", "--baseline-runs", "1", "-j", "2"];
+    let mut child = sweep.command(&options, &["planted"]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let suspected = sweep.output().join("runs.jsonl");
+    await_that("a run was bad", || std::fs::metadata(&suspected).is_ok_and(|it| it.len() > 0));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    await_nothing_left(&sweep);
+    let output = sweep.run(&[&options[..], &["--resume"]].concat(), &["planted"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let outcomes: Vec<_> = sweep.lines().iter().map(|it| it["outcome"].clone()).collect();
+    assert!(outcomes.contains(&"lost".into()) && outcomes.contains(&"died".into()));
+    assert_eq!(outcomes.len(), 3);
+    // Each bad one was run twice in all.
+    let names = std::fs::read_dir(sweep.output().join("logs")).unwrap();
+    let names: Vec<_> = names.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names.iter().filter(|it| it.ends_with("-2.log")).count(), 2, "{names:?}");
+    assert!(!names.iter().any(|it| it.ends_with("-3.log")), "{names:?}");
 }
 
 /// What was told before is kept; when there is room again, the sweep goes on.
@@ -248,8 +352,13 @@ tests![
     a_program_that_is_not_the_same_without_faults_is_not_judged if ONCE,
     a_sweep_without_faults_says_why_and_is_no_success if ONCE,
     the_plan_is_shown_and_split if ONCE,
+    an_older_sweep_stays_until_the_baseline_of_the_next_one_has_passed if ONCE,
+    a_script_that_does_not_end_is_ended if ONCE,
+    stdout_has_nothing_but_json_if_that_is_asked_for if ONCE,
     parts_of_a_sweep_tell_together_what_the_whole_tells if ONCE,
     what_was_bad_is_tried_again_and_nothing_else if ONCE,
+    what_was_bad_and_is_not_reached_any_more_is_told if ONCE,
+    what_was_bad_in_one_run_is_run_again_after_an_interruption if ONCE,
     a_full_disk_loses_no_outcome_that_was_told if ONCE,
     a_terminal_shows_how_far_it_is_and_how_long_it_takes if ONCE,
 ];

@@ -3,6 +3,7 @@
 pub mod going;
 pub mod planted;
 pub mod programs;
+pub mod small;
 
 use std::{
     collections::BTreeMap,
@@ -101,6 +102,17 @@ impl Sweep {
             *counts.entry(format!("{call} {fault}: {outcome}")).or_default() += 1;
         }
         counts.into_iter().map(|(what, count)| format!("{what} x {count}")).collect()
+    }
+
+    /// A sweep of a program of C, which is built first.
+    fn built(&self, options: &[&str], source: &str) -> Output {
+        let at = |name: &str| self.directory.path().join(name);
+        std::fs::write(at("program.c"), source).unwrap();
+        let mut cc = Command::new("cc");
+        cc.current_dir(self.directory.path()).args(["-O1", "-o", "program", "program.c"]);
+        let built = cc.output().unwrap();
+        assert!(built.status.success(), "{}", text(&built));
+        self.of(options, &["./program"]).output().unwrap()
     }
 
     /// How many files there are in a directory of the sweep.

@@ -105,6 +105,34 @@ fn sysbench_loses_reads_and_ends_with_status_0() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
 }
 
+/// A short read is taken for the end of the file: QEMU fills the rest with zeros, and the copy has them. (What sysbench
+/// writes, and checks with --validate, is right after a short write that it ignores: such a fault changes what the
+/// program is told, and the kernel has written all of it.)
+fn qemu_img_copies_zeros_after_a_short_read() {
+    let sweep = Sweep::new();
+    let source = sweep.directory.path().join("source");
+    let random: Vec<u8> = (0..64_u32 << 18).flat_map(|it| (it ^ 0x5eed).to_le_bytes()).collect();
+    std::fs::write(&source, random).unwrap();
+    let image = "driver=raw,file.driver=file,file.filename=source,file.aio=native";
+    let copy = "$AIOTRACE_SWEEP_DIR/copy";
+    let program =
+        format!("exec qemu-img convert -m 8 -W -T none --image-opts {image} -O raw {copy}");
+    let check = format!("test $AIOTRACE_SWEEP_STATUS != 0 || cmp source {copy}");
+    let options = [&ONE_FAULT[..], &["--faults", "short", "--check", &check]].concat();
+    let output = sweep.script(&options, &program);
+    assert_eq!(sweep.counts(), ["io_submit short: corrupt x 1"], "{}", text(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let line = &sweep.lines()[0];
+    assert!(line["evidence"].as_str().unwrap().contains("check failed"), "{line}");
+    assert_eq!(line["status"], 0);
+    let directory = sweep.directory.path().display();
+    let again = pasted(&serde_json::json!({
+        "reproducer": format!("cd {directory} && {}", line["reproducer"].as_str().unwrap())
+    }));
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+    assert!(text(&again).contains("differ"), "{}", text(&again));
+}
+
 /// Both documents of JUnit, read by a library that we did not write.
 fn junit_is_read_by_others() {
     const READ: &str = "
@@ -172,5 +200,6 @@ tests![
     fio_that_goes_on_after_errors_loses_a_write if ONCE,
     qemu_img_reports_each_fault_but_one_and_waits_for_ever_after_eagain if ONCE,
     sysbench_loses_reads_and_ends_with_status_0 if ONCE,
+    qemu_img_copies_zeros_after_a_short_read if ONCE,
     junit_is_read_by_others if ONCE,
 ];

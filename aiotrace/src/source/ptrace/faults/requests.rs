@@ -31,8 +31,8 @@ pub struct Requests<'a> {
 
 enum Addresses<'a> {
     OfCall(&'a InCall),
-    /// The iocb at this address, with this value of `data`.
-    One(u64, u64),
+    /// The iocb of this event: at its address, with its `data`.
+    One(IoEvent),
 }
 
 impl<'a> Requests<'a> {
@@ -46,7 +46,7 @@ impl<'a> Requests<'a> {
     /// The request whose completion is `event`; `known` is its iocb, if it was submitted during the trace. Otherwise
     /// the iocb is read from where it was, and taken for another request's if its `data` is different.
     pub fn of_event(tracee: &'a Tracee, event: &IoEvent, known: Option<Known>) -> Self {
-        let addresses = Addresses::One(event.obj, event.data);
+        let addresses = Addresses::One(*event);
         let (iocbs, site) = known.map_or((None, None), |it| (Some(vec![it.iocb]), it.site));
         Self { tracee, addresses, site, iocbs, paths: HashMap::new() }
     }
@@ -54,9 +54,9 @@ impl<'a> Requests<'a> {
     fn read(&self) -> Vec<Iocb> {
         let memory = self.tracee.memory();
         match self.addresses {
-            Addresses::One(address, data) => {
-                let found = memory.value(address).into_iter();
-                found.filter(|it: &Iocb| it.data == data).collect()
+            Addresses::One(event) => {
+                let found = memory.value(event.obj).into_iter();
+                found.filter(|it: &Iocb| it.data == event.data).collect()
             }
             Addresses::OfCall(call) => match call.syscall {
                 Syscall::Cancel => memory.value(call.args[1]).into_iter().collect(),
@@ -70,6 +70,11 @@ impl<'a> Requests<'a> {
     /// request) was made where the rule says.
     pub fn has(&mut self, rule: &Rule) -> bool {
         if rule.needs_place() && !self.site.as_ref().is_some_and(|it| it.meets(rule)) {
+            return false;
+        }
+        if let Addresses::One(event) = self.addresses
+            && !rule.may_replace(event.res)
+        {
             return false;
         }
         if !rule.describes_requests() {
