@@ -3,7 +3,7 @@
 //!
 //! On other distributions it installs nothing, and says what to install.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -75,8 +75,8 @@ enum Item {
     Newer,
 }
 
-/// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 21] = [
+/// What the kernel tests run: Debian's packages, and a program of each, or another file.
+const TOOLS: [(&str, &str); 22] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -98,6 +98,7 @@ const TOOLS: [(&str, &str); 21] = [
     ("thin-provisioning-tools", "thin_restore"),
     ("prometheus", "promtool"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
+    ("python3-junitparser", "/usr/lib/python3/dist-packages/junitparser"),
 ];
 
 impl Item {
@@ -138,7 +139,7 @@ impl Item {
             Self::Clippy => works(&mut cargo(&["clippy", "--version"])) && !lacks_debian_clippy(),
             Self::OtherTargets => other_targets().all(build::has_target),
             Self::Tools if debian::is_here() => missing_tools().is_ok_and(|it| it.is_empty()),
-            Self::Tools => TOOLS.iter().all(|(_, program)| which::which(program).is_ok()),
+            Self::Tools => TOOLS.iter().all(|(_, program)| is_there(program)),
             Self::Newer => newer::is_present(),
         }
     }
@@ -186,7 +187,7 @@ impl Item {
             }
             Self::Tools => {
                 let programs = TOOLS.iter().map(|&(_, program)| program);
-                let missing = programs.filter(|program| which::which(program).is_err());
+                let missing = programs.filter(|program| !is_there(program));
                 missing.collect::<Vec<_>>().join(", ")
             }
             Self::Newer => newer::by_hand(),
@@ -276,6 +277,15 @@ fn install_tools(apt: &mut Apt) -> Result<String> {
             "installing the other packages removes {} again: they conflict; remove one of them",
             missing.join(", ")
         ),
+    }
+}
+
+/// Whether a program is on PATH, or a file exists.
+fn is_there(program: &str) -> bool {
+    if program.starts_with('/') {
+        Path::new(program).exists()
+    } else {
+        which::which(program).is_ok()
     }
 }
 
