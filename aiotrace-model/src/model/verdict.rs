@@ -137,7 +137,10 @@ impl Outcome {
 
     /// Of both halves; of the second nothing is known if a retry met the next fault.
     pub fn of(half: Half, going: Option<Going>) -> Self {
-        let failed = |it| matches!(it, Some(Going::Ended(ExitStatus::Code(code))) if code != 0);
+        let failed = |it: Option<Going>| {
+            let is_failure = matches!(it, Some(Going::Ended(ExitStatus::Code(code))) if code != 0);
+            is_failure && !it.is_some_and(Going::is_killed)
+        };
         match (half, going) {
             (_, Some(going)) if going.is_crash() => Self::Died,
             (_, Some(Going::Hung | Going::TimedOut(_))) => Self::Hung,

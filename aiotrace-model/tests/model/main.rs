@@ -15,6 +15,7 @@ mod promises;
 mod reaping;
 mod reference;
 mod sharers;
+mod silent;
 mod told;
 mod unread;
 mod verdicts;

@@ -2,10 +2,10 @@
 //! helper is sent to.
 
 use std::{
-    io,
+    io::{self, Write as _},
     net::Shutdown,
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     sync::{Mutex, PoisonError},
@@ -156,7 +156,9 @@ impl Helpers {
         let pid = errand.pid();
         let how = super::how::<E>();
         let request = wire::encoded(&(E::NAME, how.is_urgent, &errand)).ok()?;
-        if !how.is_owed && self.is_left_alone(pid) {
+        // Asked before: who makes us wait may be gone afterwards, and its user owes what it cost.
+        let user = user_of(pid);
+        if !how.is_owed && self.is_left_alone(pid, user) {
             return None;
         }
         // A helper that was idle may have been killed in the meantime.
@@ -179,7 +181,7 @@ impl Helpers {
                     let mut state = self.state();
                     state.idle.push(helper);
                     if !owed.is_nothing() {
-                        state.debts.add(pid, user_of(pid), Instant::now(), owed);
+                        state.debts.add(pid, user, Instant::now(), owed);
                     }
                     return Some((answer, given.into_iter().next()));
                 }
@@ -187,7 +189,7 @@ impl Helpers {
                 Err(Without::Late) => {
                     let processor = helper.processor_time();
                     let used = Used { processor, ..helper.used }.since(helper.used);
-                    self.give_up(helper, pid, wait.owed(begun.elapsed(), used, false));
+                    self.give_up(helper, (pid, user), wait.owed(begun.elapsed(), used, false));
                     return None;
                 }
             }
@@ -196,12 +198,11 @@ impl Helpers {
     }
 
     /// Whether this process or its user has made aiotrace wait too long.
-    fn is_left_alone(&self, pid: u32) -> bool {
+    fn is_left_alone(&self, pid: u32, user: u32) -> bool {
         let mut state = self.state();
         if state.debts.is_new() {
             return false;
         }
-        let user = user_of(pid);
         state.stuck.retain(Stuck::is_there);
         state.stuck.iter().any(|it| it.pid == pid)
             || state.stuck.len() >= MOST_STUCK
@@ -209,9 +210,8 @@ impl Helpers {
             || state.debts.is_left_alone(pid, user, Instant::now())
     }
 
-    fn give_up(&self, helper: Helper, pid: u32, owed: Owed) {
+    fn give_up(&self, helper: Helper, (pid, user): (u32, u32), owed: Owed) {
         helper.kill();
-        let user = user_of(pid);
         let mut state = self.state();
         state.took += helper.processor_time();
         state.debts.add(pid, user, Instant::now(), owed);
@@ -219,7 +219,10 @@ impl Helpers {
         if state.named.len() < MOST_NAMED && !state.named.contains(&pid) {
             state.named.push(pid);
             let name = proc::name(pid).unwrap_or_default();
-            eprintln!(
+            drop(state);
+            // Nobody may read it, and that is no reason to end.
+            let _ = writeln!(
+                io::stderr(),
                 "aiotrace: process {pid} ({}) does not answer: a read of its memory or of /proc/{pid} hangs (memory \
                  behind FUSE or userfaultfd, an execve that hangs, or a slow disk); aiotrace leaves out what it would have read",
                 name.escape_ascii()
@@ -248,10 +251,7 @@ impl Helper {
     }
 
     fn kill(&self) {
-        let Some(pidfd) = &self.pidfd else { return };
-        let (pidfd, none) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-        // SAFETY: the descriptor is open, and no further information is given.
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, none, 0) };
+        self.pidfd.iter().for_each(|it| proc::signal(it, libc::SIGKILL));
     }
 
     fn exchange(

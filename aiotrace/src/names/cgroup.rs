@@ -17,6 +17,8 @@ pub struct Place {
     pub container: Option<(Container, usize)>,
     /// The uid of the pod, and the length of the path up to it.
     pub pod: Option<(String, usize)>,
+    /// It is below a user's own systemd, where that user chooses the names of cgroups.
+    pub is_users: bool,
 }
 
 impl Place {
@@ -49,8 +51,9 @@ impl Place {
         let (mut above, mut end, mut are_slices) = ("", 0, true);
         for part in path.split('/') {
             end += part.len();
+            place.is_users |= part.starts_with("user@");
             if place.container.is_none() {
-                if place.pod.is_none() && path.contains("kubepods") {
+                if place.pod.is_none() && !place.is_users && path.contains("kubepods") {
                     place.pod = pod(part).map(|it| (it, end));
                 }
                 place.container = container(part, above).map(|it| (it, end));

@@ -132,6 +132,8 @@ impl Names {
         let whose = self.of_places(&places);
         // By where it is, as two can have one name.
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
+        // Those of users, who may call a cgroup as they like, count only where there is no other.
+        let mut of_users: BTreeMap<String, Found> = BTreeMap::new();
         let mut others: BTreeMap<String, usize> = BTreeMap::new();
         for ((pid, place), who) in pids.into_iter().zip(&places).zip(&whose) {
             let Some(listed) = wanted.listed(who) else { continue };
@@ -149,8 +151,10 @@ impl Names {
             let path = place.path.get(..end.unwrap_or(place.path.len())).unwrap_or(&place.path);
             let cgroup = cgroup.map(str::to_owned);
             let new = || Found { cgroup, pids: Vec::new(), text: listed };
-            found.entry(path.to_owned()).or_insert_with(new).pids.push(pid);
+            let all = if place.is_users { &mut of_users } else { &mut found };
+            all.entry(path.to_owned()).or_insert_with(new).pids.push(pid);
         }
+        let found = if found.is_empty() { of_users } else { found };
         let what = wanted.what();
         let mut found: Vec<(String, Found)> = found.into_iter().collect();
         match found.len() {

@@ -188,6 +188,10 @@ impl Names {
 
 /// What files can tell a name of.
 fn key(place: &Place) -> Option<Key> {
+    // The machine's engines know nothing of it, whatever its cgroup is called.
+    if place.is_users {
+        return None;
+    }
     let uid = place.pod.as_ref().map(|it| it.0.clone());
     match &place.container {
         Some((it, _)) if aiotrace_model::trace::is_id(&it.id) => Some((it.id.clone(), uid)),
@@ -208,6 +212,17 @@ mod tests {
 
     fn named(name: &str) -> Named {
         Named { name: Some(name.to_owned()), ..Named::default() }
+    }
+
+    /// A user puts the id of somebody else's container into the name of a cgroup of its own.
+    #[test]
+    fn files_of_the_machine_name_no_cgroup_of_a_user() {
+        let id = "a".repeat(64);
+        let at = |above: &str| Place::of(format!("0::{above}/docker-{id}.scope\n").as_bytes());
+        let users = at("/user.slice/user-1000.slice/user@1000.service");
+        assert!(users.is_users && key(&users).is_none());
+        let system = at("/system.slice");
+        assert!(!system.is_users && key(&system).is_some());
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub use self::{
     process::{
         all, auxiliary_vector, cgroup, cgroups, children, environment, executable, has_program,
         has_seccomp_filter, has_thread, is_alive, is_filtered, is_over, name, pidfd_open,
-        processor, read_from_disks, share_space, started_at, status, status_bytes, status_field,
-        thread_name, thread_state, threads, user,
+        processor, read_from_disks, share_space, signal, started_at, status, status_bytes,
+        status_field, thread_name, thread_state, threads, user,
     },
     threads::threads_of_space,
 };

@@ -41,19 +41,31 @@ pub fn threads_of_space(pid: u32) -> Option<Vec<Thread>> {
 /// The processes that share an address space, this one included.
 fn sharers(pid: u32) -> Option<Vec<u32>> {
     let mut sharers = vec![pid];
-    for other in all().into_iter().filter(|it| *it != pid) {
+    for other in all().into_iter().filter(|it| may_share(pid, *it)) {
         match share_space(pid, other) {
             Some(true) => sharers.push(other),
             Some(false) => (),
-            // It has ended; or it is somebody else's, and then its size tells.
-            None => match (size(pid), size(other)) {
-                (Some(own), Some(its)) if own != its => (),
-                (_, None) => (),
-                _ => return None,
-            },
+            // It has ended since, or nothing but its size may be known.
+            None if !may_share(pid, other) => (),
+            None => return None,
         }
     }
     Some(sharers)
+}
+
+/// Whether another process may share the address space of this one, by its size. (To compare them waits while one of
+/// them begins a program, which may be for ever: so few are compared.)
+fn may_share(pid: u32, other: u32) -> bool {
+    if other == pid {
+        return false;
+    }
+    let before = size(pid);
+    match size(other) {
+        // It has ended.
+        None => false,
+        // It may have changed in between.
+        its => before.is_none() || before != size(pid) || its == before,
+    }
 }
 
 /// Pages of memory of a process, which everybody may know.

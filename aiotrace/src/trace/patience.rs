@@ -1,6 +1,9 @@
 //! `run --timeout`: ends the launched program and its descendants when its time is over.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,6 +11,7 @@ use nix::{
 };
 
 use super::session::{Plan, Scope};
+use crate::proc;
 
 /// The time from SIGTERM to SIGKILL, and from SIGKILL until aiotrace stops waiting: a process
 /// inside the kernel may not end.
@@ -153,17 +157,40 @@ impl Patience {
     }
 }
 
+/// Most descendants that get a signal, and how long it may take to find them: some may make others all the time.
+const MOST: usize = 4096;
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// Sends a signal to the program and to all its descendants.
 fn signal(pid: u32, signal: Signal) {
-    let mut all = vec![pid];
-    let mut next = 0;
+    // They are found before: if one ends, its children are those of another process.
+    let found = descendants(pid);
+    // The program is our child, and nobody has waited for it.
+    let _ = kill(Pid::from_raw(pid as i32), signal);
+    found.iter().for_each(|it| proc::signal(it, signal as i32));
+}
+
+/// The descendants of a process, as pidfds.
+fn descendants(pid: u32) -> Vec<OwnedFd> {
+    let begun = Instant::now();
+    let (mut all, mut found, mut next) = (vec![pid], Vec::new(), 0);
     while let Some(of) = all.get(next).copied() {
         next += 1;
-        all.extend(crate::proc::children(of));
+        for child in proc::children(of) {
+            if all.len() > MOST || begun.elapsed() >= LONGEST {
+                return found;
+            }
+            let is_new = !all.contains(&child);
+            // The number may be another process's by now: it is not, if this one is a child still.
+            if let Some(pidfd) = proc::pidfd_open(child).ok().filter(|_| is_new)
+                && proc::children(of).contains(&child)
+            {
+                all.push(child);
+                found.push(pidfd);
+            }
+        }
     }
-    for pid in all {
-        let _ = kill(Pid::from_raw(pid as i32), signal);
-    }
+    found
 }
 
 #[cfg(test)]

@@ -130,9 +130,12 @@ fn fio_on_the_page_cache(jobs: u32, format: &str, submit: &str) {
 }
 
 fn fio_at_full_speed_loses_nothing() {
-    for jobs in [1, 4] {
-        fio_on_the_page_cache(jobs, "text", " io_submit(");
-        fio_on_the_page_cache(jobs, "json", "\"event\":\"io_submit\"");
+    const TEXT: (&str, &str) = ("text", " io_submit(");
+    const JSON: (&str, &str) = ("json", "\"event\":\"io_submit\"");
+    let all = [(1, TEXT), (4, JSON), (1, JSON), (4, TEXT)];
+    let some = if machine::runs_everything() { 4 } else { 2 };
+    for (jobs, (format, submit)) in all.into_iter().take(some) {
+        fio_on_the_page_cache(jobs, format, submit);
     }
 }
 

@@ -51,8 +51,14 @@ impl Going {
         }
     }
 
-    /// It was killed by a signal that comes from somebody else, as a rule: what it would have done is not known.
+    /// It was killed by a signal that comes from somebody else, as a rule: what it would have done is not known. (Shells and
+    /// Java's virtual machine end with 128 and the number of such a signal.)
     pub fn is_killed(self) -> bool {
+        // SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM
+        const KILLED: [i32; 5] = [129, 130, 131, 137, 143];
+        if let Self::Ended(ExitStatus::Code(code)) = self {
+            return KILLED.contains(&code);
+        }
         matches!(self, Self::Ended(ExitStatus::Signal(number)) if !is_own(number))
     }
 

@@ -14,13 +14,17 @@ use aiotrace_model::opcode::{self, Opcode};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
-    memory::{Memory, Wanted},
+    memory::{self, Memory, Wanted},
     records::{Records, header},
     rings::{New, Rings},
     sites::Sites,
     tracee::{InCall, Tracee},
 };
 use crate::{clock::monotonic, source::backlog::Message};
+
+/// Most errands for the iocbs of one call that were not fetched together: a target can have thousands, of which one page
+/// cannot be read, and others wait for their turn meanwhile.
+const MOST_ASKS: u64 = 256;
 
 /// Writes the records of calls.
 pub struct Calls {
@@ -126,6 +130,15 @@ impl Calls {
             _ => wanted.push(self.rings.wanted(tracee, handle)),
         }
         match call.syscall {
+            Syscall::Submit => {
+                if let Some(first) = call.unread {
+                    let count = (second as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+                    let (width, each) = (width(call.abi), size_of::<Iocb>());
+                    let at = call.args[2].wrapping_add(u64::from(first) * u64::from(width));
+                    let count = count.saturating_sub(first);
+                    wanted.push(Wanted::Pointed { at, count, width, each });
+                }
+            }
             Syscall::Cancel => wanted.push(Wanted::Bytes(second, size_of::<Iocb>())),
             Syscall::Getevents | Syscall::Pgetevents => {
                 if call.timeout.is_none() && timeout != 0 {
@@ -208,7 +221,7 @@ impl Calls {
         }
     }
 
-    /// Writes the iocbs from index `first` on, and returns the index of the first that could not be read.
+    /// Writes the iocbs from index `first` on (those for which too many errands would be needed as unread), and returns the index of the first that could not be read.
     fn iocbs(
         &mut self,
         tracee: &mut Tracee,
@@ -223,6 +236,7 @@ impl Calls {
         let width = u64::from(width(call.abi));
         let mut unread = None;
         let mut first = first;
+        let asked = memory::asks();
         loop {
             let count = (total - first.min(total)).min(IOCBS_PER_RECORD as u32);
             let mut array = [SubmittedIocb {
@@ -233,7 +247,8 @@ impl Calls {
             }; IOCBS_PER_RECORD];
             for (index, slot) in (first..first + count).zip(&mut array) {
                 let at = pointers.wrapping_add(u64::from(index) * width);
-                if let Some(address) = tracee.memory().pointer(at, call.abi) {
+                let may_ask = memory::asks() - asked < MOST_ASKS;
+                if may_ask && let Some(address) = tracee.memory().pointer(at, call.abi) {
                     (slot.address, slot.pointer) = (address, how);
                     (slot.iocb, slot.memory) = tracee.memory().marked(address, how);
                 }

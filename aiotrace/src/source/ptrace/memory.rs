@@ -130,6 +130,8 @@ struct Kept {
     long: Vec<u64>,
     /// The helper did not answer, so nothing can be read until the stop is over.
     is_unread: bool,
+    /// Errands so far for what had not been fetched.
+    asks: u64,
 }
 
 /// A piece that is longer than an iocb is read in parts.
@@ -188,6 +190,11 @@ pub fn forget() {
     KEPT.with_borrow_mut(Kept::forget);
 }
 
+/// How many errands there were so far for what had not been fetched.
+pub fn asks() -> u64 {
+    KEPT.with_borrow(|it| it.asks)
+}
+
 impl Memory {
     /// Fetches what a stop needs.
     pub fn fetch(self, wanted: Vec<Wanted>) {
@@ -214,6 +221,7 @@ impl Memory {
     }
 
     fn ask(self, address: u64, to: &mut [u8]) -> bool {
+        KEPT.with_borrow_mut(|it| it.asks += 1);
         let wanted = vec![Wanted::Bytes(address, to.len())];
         match (Fetch { pid: self.pid, tid: self.tid, wanted }).ask() {
             Some(Ok(fetched)) => match &fetched[..] {
@@ -226,7 +234,10 @@ impl Memory {
             // With kernel.yama.ptrace_scope=1 a plain user may look only into its descendants, its tracees, and
             // processes that name it as their tracer, as the launched program does with our helpers. Into the
             // children of that program only this process may look.
-            Some(Err(_)) => try_read_memory(self.tid, address, to).is_ok(),
+            Some(Err(_)) => {
+                KEPT.with_borrow_mut(|it| it.asks -= 1);
+                try_read_memory(self.tid, address, to).is_ok()
+            }
             None => false,
         }
     }

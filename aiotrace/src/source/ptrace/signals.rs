@@ -16,8 +16,9 @@ use crate::{
 /// Whether a signal that makes calls fail with EINTR is about to be delivered. `taken`: a signal that is being
 /// delivered now, or 0.
 pub fn interrupts(pid: u32, tid: u32, taken: i32) -> bool {
-    let status = Status { pid, tid }.ask().flatten().unwrap_or_default();
-    is_due(&status, taken)
+    // Who gets no answer does not know: the program sees EINTR, which it may get at any time, rather than a call that
+    // swallows a signal.
+    Status { pid, tid }.ask().flatten().is_none_or(|status| is_due(&status, taken))
 }
 
 fn is_due(status: &[u8], taken: i32) -> bool {

@@ -250,8 +250,10 @@ impl Tracer {
 
     /// Adds a thread that was unknown. `false`: it is a process, and its parent's stop has not announced it yet.
     fn becomes_known(&mut self, tid: u32) -> bool {
-        let of = self.processes.pids().find(|it| proc::has_thread(*it, tid));
-        let pid = of.unwrap_or(tid);
+        // The first thread of a process is the process. Of another thread it has to be found out whose it is.
+        let is_process = proc::pidfd_open(tid).is_ok();
+        let of = || self.processes.pids().find(|it| proc::has_thread(*it, tid));
+        let pid = if is_process { tid } else { of().unwrap_or(tid) };
         if let Some(process) = self.processes.of(pid) {
             let mut tracee = Tracee::new(pid, tid, process.space, process.all_calls);
             tracee.watched = process.watched.is_some();

@@ -82,9 +82,10 @@ impl Tracer {
         let timeout = || Memory { pid, tid }.timespec(args[4], abi);
         if waits && timeout().is_some() && !self.stretched.contains(&tid) {
             const MOST: usize = 1024;
-            if self.stretched.len() < MOST {
-                self.stretched.push(tid);
+            if self.stretched.len() >= MOST {
+                return;
             }
+            self.stretched.push(tid);
             let text = format!(
                 "thread {tid} was waiting in {} with a timeout, which begins again: the call may take \
                  longer than that",

@@ -1,6 +1,6 @@
 //! Takes stops from the kernel.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -9,6 +9,9 @@ use crate::source::ptrace::{
     requests::{self, Status, What},
     tracee::{State, Tracee},
 };
+
+/// How long stops are taken before some are handled.
+const TAKING: Duration = Duration::from_millis(20);
 
 impl Tracer {
     /// The next stop to be handled.
@@ -28,14 +31,19 @@ impl Tracer {
         Ok(self.turns.next())
     }
 
-    /// Takes the stops from the kernel that there are.
+    /// Takes the stops from the kernel that there are, for a while: others wait for their turn meanwhile, and so does
+    /// whoever asks for the end.
     fn take_stops(&mut self) -> Result<(), Errno> {
+        let begun = Instant::now();
         while let Some((tid, status)) = requests::wait()? {
             self.takes_turn(tid, status);
             if self.is_alone() {
                 break;
             }
             self.ask_each();
+            if begun.elapsed() >= TAKING {
+                break;
+            }
         }
         Ok(())
     }
