@@ -192,7 +192,7 @@ fn read_plan(place: &Place) -> Result<Plan> {
     if v != Plan::VERSION {
         bail!("the plan has version {v}, this aiotrace reads version {}", Plan::VERSION);
     }
-    Ok(serde_json::from_slice(&bytes).context("plan.json is damaged")?)
+    serde_json::from_slice(&bytes).context("plan.json is damaged")
 }
 
 #[cfg(test)]
