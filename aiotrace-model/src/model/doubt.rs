@@ -93,8 +93,6 @@ pub enum Doubt {
     OtherPlace,
     /// Completions were never reaped.
     Unreaped,
-    /// The program did not wait again, and left requests that nobody has reaped.
-    Abandoned,
     /// It came again after a time, and was not watched for long enough after that.
     Periodic,
     /// The program read something else into the memory of a write.
@@ -244,9 +242,6 @@ impl Doubt {
             Self::Unreaped => {
                 "requests were left that nobody reaped, so the program may have taken the failed call for one of its \
                  waits"
-            }
-            Self::Abandoned => {
-                "it did not wait again, and requests were left that nobody has reaped: perhaps it needed them"
             }
             Self::Periodic => {
                 "it came after a pause, and was not watched for long enough after that to tell a retry from a request \

@@ -377,7 +377,7 @@ impl Faults {
         watched.after.get_or_insert(after);
         let is_over = match &watched.kind {
             Kind::Call | Kind::Destroy => watched.succeeded || watched.next_fault,
-            Kind::Submit { left, unnamed } if left.is_empty() && *unnamed == 0 => {
+            Kind::Submit { left, .. } if left.is_empty() => {
                 watched.succeeded = !watched.next_fault;
                 true
             }

@@ -349,10 +349,6 @@ impl Watched {
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
         match (self.half_by_place(watches), self.why_placeless().next()) {
-            // Who leaves completions that it never waits for again has not given up the call alone.
-            ((Half::GaveUp, _), _) if self.waits() && self.again == Some(Doubt::Unreaped) => {
-                (Half::Unsure, Some(Doubt::Abandoned))
-            }
             // What came again may have been a wait for one of those.
             ((Half::Retried, None), _) if self.waits() && self.is_unreaped => {
                 (Half::Unsure, Some(self.again.unwrap_or(Doubt::Unreaped)))

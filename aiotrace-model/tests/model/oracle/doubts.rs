@@ -83,9 +83,6 @@ impl Case<'_> {
                 self.fault.jobs.is_empty()
                     && (self.player.left.is_some() || goes_on || self.is_lossy())
             }
-            Some(Doubt::Abandoned) => {
-                self.fault.jobs.is_empty() && (self.player.left.is_some() || self.is_lossy())
-            }
             // The programs use an offset of a file more than once. (A request at a new offset is certainly a retry:
             // see the tests of single programs.)
             Some(Doubt::Used) => true,
