@@ -19,6 +19,7 @@ pub mod counted;
 pub mod errno;
 pub mod event;
 pub mod fault;
+pub mod fnv;
 pub mod model;
 pub mod opcode;
 pub mod records;

@@ -38,6 +38,7 @@ const FORBIDDEN: [&str; 18] = [
 const ROOMS: &[&str] = &[
     "any_order",
     "bounded",
+    "fnv",
     "words",
     "errno",
     "opcode",

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Syscall;
+use crate::fnv::Fnv;
 
 /// The number of a call site: of the call, and of the functions of the program's own code that led to it. It is the
 /// same in each run, and after a rebuild by the same compiler.
@@ -24,7 +25,7 @@ impl SiteId {
     /// are one call here: which of them libaio makes depends on its version.
     pub fn of<'a>(call: Syscall, steps: impl Iterator<Item = Step<'a>>) -> Self {
         let call = if call == Syscall::Pgetevents { Syscall::Getevents } else { call };
-        let mut hash = Fnv::new();
+        let mut hash = Fnv::default();
         hash.text(call.name().as_bytes());
         for step in steps {
             match step {
@@ -51,22 +52,6 @@ impl SiteId {
 impl fmt::Display for SiteId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)
-    }
-}
-
-/// FNV-1a, whose result never changes: ids are kept in files and in scripts.
-struct Fnv(u64);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn text(&mut self, bytes: &[u8]) {
-        // A byte that no name has ends each of them.
-        for byte in bytes.iter().chain(&[0xff]) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use aiotrace_model::fnv::Fnv;
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, baseline::Baseline, observed::Site, told::Told};
@@ -46,14 +47,12 @@ impl Point {
     /// In which of so many parts it is, from 0. Each machine has a baseline of its own, which may know other sites, or
     /// number them otherwise; so this depends on nothing but what the point is.
     fn part(&self, parts: usize) -> usize {
-        let words = [self.site.as_str(), &self.fault, self.mode.text()];
-        let bytes = words.iter().flat_map(|it| it.bytes().chain([0]));
-        // FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let mut hash = Fnv::default();
+        [self.site.as_str(), &self.fault, self.mode.text()]
+            .iter()
+            .for_each(|it| hash.text(it.as_bytes()));
         // Its lowest bits are no good: each depends on nothing but lower ones.
-        ((hash >> 32 ^ hash >> 17) % parts as u64) as usize
+        ((hash.0 >> 32 ^ hash.0 >> 17) % parts as u64) as usize
     }
 }
 

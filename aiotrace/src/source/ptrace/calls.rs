@@ -95,16 +95,14 @@ impl Calls {
 
     /// Fetches at once what is read below when a call begins.
     fn fetch_at_entry(&self, tracee: &Tracee, call: &InCall, place: Option<Place>) {
-        let [handle, nr, pointers, _, timeout, _] = call.args;
+        let [handle, _, _, _, timeout, _] = call.args;
         let mut wanted: Vec<Wanted> = place.map_or(Vec::new(), |it| {
             stack_pages(it.sp).map(|page| Wanted::Bytes(page, PAGE)).collect()
         });
         match call.syscall {
             Syscall::Submit => {
-                let count = (nr as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
-                let (width, each) = (width(call.abi), size_of::<Iocb>());
                 wanted.push(self.rings.wanted(tracee, handle));
-                wanted.push(Wanted::Pointed { at: pointers, count, width, each });
+                wanted.push(wanted_iocbs(call, 0));
             }
             Syscall::Destroy => wanted.push(self.rings.wanted(tracee, handle)),
             Syscall::Getevents | Syscall::Pgetevents if timeout != 0 => {
@@ -130,15 +128,7 @@ impl Calls {
             _ => wanted.push(self.rings.wanted(tracee, handle)),
         }
         match call.syscall {
-            Syscall::Submit => {
-                if let Some(first) = call.unread {
-                    let count = (second as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
-                    let (width, each) = (width(call.abi), size_of::<Iocb>());
-                    let at = call.args[2].wrapping_add(u64::from(first) * u64::from(width));
-                    let count = count.saturating_sub(first);
-                    wanted.push(Wanted::Pointed { at, count, width, each });
-                }
-            }
+            Syscall::Submit => wanted.extend(call.unread.map(|first| wanted_iocbs(call, first))),
             Syscall::Cancel => wanted.push(Wanted::Bytes(second, size_of::<Iocb>())),
             Syscall::Getevents | Syscall::Pgetevents => {
                 if call.timeout.is_none() && timeout != 0 {
@@ -221,7 +211,8 @@ impl Calls {
         }
     }
 
-    /// Writes the iocbs from index `first` on (those for which too many errands would be needed as unread), and returns the index of the first that could not be read.
+    /// Writes the iocbs from index `first` on, those for which too many errands would be needed as unread. Returns the
+    /// index of the first that could not be read.
     fn iocbs(
         &mut self,
         tracee: &mut Tracee,
@@ -231,7 +222,7 @@ impl Calls {
         flags: u16,
     ) -> Option<u32> {
         let [handle, nr, pointers, ..] = call.args;
-        let total = (nr as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+        let total = iocbs_of(nr);
         let how = if flags & flag::LATE != 0 { Mark::ReadLate } else { Mark::Read };
         let width = u64::from(width(call.abi));
         let mut unread = None;
@@ -407,6 +398,19 @@ fn copy_stack(tracee: &Tracee, time: u64, place: Place) -> (Stack, Vec<u8>) {
 fn stack_pages(sp: u64) -> impl Iterator<Item = u64> {
     let first = sp & !(PAGE as u64 - 1);
     (0..STACK_PAGES as u64).map(move |it| first.wrapping_add(it * PAGE as u64))
+}
+
+/// How many iocbs of an io_submit that was given `nr` are recorded.
+fn iocbs_of(nr: u64) -> u32 {
+    (nr as i64).clamp(0, ITEMS_PER_CALL as i64) as u32
+}
+
+/// What the pointers to the iocbs of an io_submit point to, from index `first` on.
+fn wanted_iocbs(call: &InCall, first: u32) -> Wanted {
+    let [_, nr, pointers, ..] = call.args;
+    let (width, each) = (width(call.abi), size_of::<Iocb>());
+    let at = pointers.wrapping_add(u64::from(first) * u64::from(width));
+    Wanted::Pointed { at, count: iocbs_of(nr).saturating_sub(first), width, each }
 }
 
 /// Size of a pointer, in bytes.

@@ -221,9 +221,13 @@ impl Memory {
     }
 
     fn ask(self, address: u64, to: &mut [u8]) -> bool {
-        KEPT.with_borrow_mut(|it| it.asks += 1);
         let wanted = vec![Wanted::Bytes(address, to.len())];
-        match (Fetch { pid: self.pid, tid: self.tid, wanted }).ask() {
+        let answer = Fetch { pid: self.pid, tid: self.tid, wanted }.ask();
+        // (Where a helper may not look, each read is one of our own, and nothing is fetched together.)
+        if !matches!(answer, Some(Err(_))) {
+            KEPT.with_borrow_mut(|it| it.asks += 1);
+        }
+        match answer {
             Some(Ok(fetched)) => match &fetched[..] {
                 [(_, Some(bytes))] if bytes.len() == to.len() => {
                     to.copy_from_slice(bytes);
@@ -234,10 +238,7 @@ impl Memory {
             // With kernel.yama.ptrace_scope=1 a plain user may look only into its descendants, its tracees, and
             // processes that name it as their tracer, as the launched program does with our helpers. Into the
             // children of that program only this process may look.
-            Some(Err(_)) => {
-                KEPT.with_borrow_mut(|it| it.asks -= 1);
-                try_read_memory(self.tid, address, to).is_ok()
-            }
+            Some(Err(_)) => try_read_memory(self.tid, address, to).is_ok(),
             None => false,
         }
     }
